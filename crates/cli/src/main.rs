@@ -1,0 +1,2 @@
+//! The binary `kamil`.
+fn main() {}

@@ -1,0 +1,1 @@
+//! llama.cpp in process: generation, constrained decoding, embeddings

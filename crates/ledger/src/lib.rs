@@ -1,0 +1,1 @@
+//! Merkle tree, checkpoints, signatures and proofs over bytes

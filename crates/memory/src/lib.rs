@@ -1,0 +1,1 @@
+//! The memory node: working, semantic, episodic and structured memory; recall

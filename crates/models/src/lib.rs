@@ -1,0 +1,1 @@
+//! The catalogue, verified downloads, import of embedding models, what fits

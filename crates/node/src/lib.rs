@@ -1,0 +1,1 @@
+//! What every node shares: identity, serving, registration, heartbeat, probe, HTTP client

@@ -1,0 +1,1 @@
+//! The hub: HTTP API, planner, journal, dispatcher

@@ -1,0 +1,1 @@
+//! Which node runs a step, and why

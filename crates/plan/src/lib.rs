@@ -1,0 +1,1 @@
+//! The task graph as a pure state machine

@@ -1,0 +1,1 @@
+//! Every message on the wire: typed ids, requests, replies, events, error codes

@@ -1,0 +1,1 @@
+//! One launcher that confines a process

@@ -1,0 +1,1 @@
+//! The tool node: registry, permissions, built-in tools

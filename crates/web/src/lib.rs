@@ -1,0 +1,1 @@
+//! The pages and their small scripts, embedded in the binary
