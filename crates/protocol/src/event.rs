@@ -1,0 +1,170 @@
+//! What the journal records, and what the event stream of a task carries.
+//!
+//! `GET /v1/tasks/{id}/events` is a stream of server-sent events of three kinds:
+//! `record` (data: [`EventRecord`], id: its `seq`), `delta` (data: [`Delta`], no id) and, last, `end` (data: [`End`]).
+//! A client that reconnects with `Last-Event-ID` gets every later record, then, for an answer still being written, one
+//! `delta` with offset 0 and all of the text so far. A client therefore keeps text up to `offset` and puts `text` there.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::{
+    NodeId, StepId, TaskId,
+    placement::Placement,
+    task::{ApprovalRequest, Decision, Labels, StepError, StepSpec, TaskRequest, TaskStatus},
+};
+
+/// An event with its place in the journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct EventRecord {
+    /// Position in the journal, from 0, without gaps; also the index of its leaf in the Merkle tree.
+    pub seq: u64,
+    /// The task it belongs to.
+    pub task: TaskId,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// What happened.
+    pub event: TaskEvent,
+}
+
+/// What happened to a task. The state of a task is the fold over its events.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum TaskEvent {
+    /// A person's request was accepted.
+    TaskCreated {
+        /// The request.
+        request: TaskRequest,
+        /// The idempotency key, if one was given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency_key: Option<String>,
+    },
+    /// The graph grew.
+    StepsAdded {
+        /// The step whose result called for it; absent for the first steps.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<StepId>,
+        /// The new steps.
+        steps: Vec<StepSpec>,
+    },
+    /// Something is done less well than asked.
+    Degraded {
+        /// What, and why, for the person.
+        reason: String,
+    },
+    /// The person has to agree before the step runs.
+    ApprovalRequested {
+        /// The step.
+        step: StepId,
+        /// What the person is asked.
+        request: ApprovalRequest,
+    },
+    /// The person has decided.
+    ApprovalDecided {
+        /// The step.
+        step: StepId,
+        /// What they decided.
+        decision: Decision,
+        /// The digest they decided on.
+        digest: String,
+    },
+    /// The step is given to a node; recorded before the request leaves.
+    StepStarted {
+        /// The step.
+        step: StepId,
+        /// 1 for the first.
+        attempt: u32,
+        /// The node.
+        node: NodeId,
+        /// The model, for steps of an LLM node.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+        /// The node has this long.
+        lease_ms: u64,
+        /// Why there.
+        placement: Placement,
+    },
+    /// The node answered.
+    StepSucceeded {
+        /// The step.
+        step: StepId,
+        /// The attempt that ended.
+        attempt: u32,
+        /// The result, at most 64 KiB of JSON.
+        output: Value,
+        /// Labels on the result.
+        labels: Labels,
+        /// Layers of confinement that were enforced, for tools.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        enforced: Vec<String>,
+        /// Prompt tokens read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tokens_in: Option<u32>,
+        /// Tokens written.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tokens_out: Option<u32>,
+    },
+    /// The attempt ended without a result.
+    StepFailed {
+        /// The step.
+        step: StepId,
+        /// The attempt that ended; 0 if none was started.
+        attempt: u32,
+        /// Why.
+        error: StepError,
+        /// Whether another attempt follows.
+        retry: bool,
+    },
+    /// Nobody knows whether the effect happened.
+    StepOutcomeUnknown {
+        /// The step.
+        step: StepId,
+        /// The attempt in question.
+        attempt: u32,
+        /// Why nobody knows.
+        reason: String,
+    },
+    /// The step will not run, or was stopped.
+    StepCancelled {
+        /// The step.
+        step: StepId,
+        /// Why.
+        reason: String,
+    },
+    /// The person, or the deadline, stops the task.
+    CancelRequested {
+        /// Why.
+        reason: String,
+    },
+    /// The task has ended.
+    TaskCompleted {
+        /// `succeeded`, `failed` or `cancelled`.
+        status: TaskStatus,
+        /// The reply.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answer: Option<String>,
+        /// Why it failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<StepError>,
+    },
+}
+
+/// A piece of the answer as it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Delta {
+    /// The step that writes.
+    pub step: StepId,
+    /// Where the text goes, in Unicode scalar values from the beginning of the answer.
+    pub offset: u64,
+    /// The text.
+    pub text: String,
+}
+
+/// The last event of a task's stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct End {
+    /// How the task ended.
+    pub status: TaskStatus,
+}

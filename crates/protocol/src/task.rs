@@ -1,0 +1,358 @@
+//! Tasks: what a person asks for, the graph of steps, and the task document.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::{
+    ErrorCode, NodeId, SessionId, StepId, TaskId,
+    placement::Placement,
+    reason::{ChatMessage, Sampling},
+};
+
+/// Longest `input` of a task, in bytes.
+pub const MAX_INPUT_BYTES: usize = 64 * 1024;
+/// Most steps that a task's graph may ever hold.
+pub const MAX_STEPS: usize = 64;
+
+/// `POST /v1/tasks`. The header `Idempotency-Key` (1–128 visible ASCII characters) makes a repeat answer with the first task.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TaskRequest {
+    /// What the person asks for, in their words; 1 byte to 64 KiB.
+    pub input: String,
+    /// The conversation it belongs to; without one it stands alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// Earlier turns that the caller supplies itself, oldest first; at most 200. Without them the working memory of the session serves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<ChatMessage>,
+    /// A graph to run as it stands, instead of planning; at most 64 steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<Vec<StepSpec>>,
+    /// The model that reasons, by name; without one, placement chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// How the answer is sampled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
+    /// The answer must be JSON of this schema.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_schema: Option<Value>,
+    /// Answer at once: no recall, no plan, no remembering.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub direct: bool,
+    /// The task is given up this long after it was made; 1 s to 24 h, default 1 h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+}
+
+/// What `POST /v1/tasks` answers (202).
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct TaskAccepted {
+    /// The task's id.
+    pub id: TaskId,
+    /// Its status at this moment.
+    pub status: TaskStatus,
+    /// Whether an earlier request with the same idempotency key made it.
+    pub repeated: bool,
+}
+
+/// What a step does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StepKind {
+    /// Asks the memory node for what bears on the request.
+    Recall,
+    /// Asks an LLM node for further steps.
+    Plan,
+    /// Asks an LLM node for a result that other steps use.
+    Reason,
+    /// Runs a tool on a tool node.
+    Tool,
+    /// Streams the reply to the person from an LLM node.
+    Answer,
+    /// Gives the memory node what is worth keeping.
+    Remember,
+}
+
+/// Where a step stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StepStatus {
+    /// Waits for steps it depends on.
+    Pending,
+    /// Could start now.
+    Ready,
+    /// Waits for the person's yes.
+    AwaitingApproval,
+    /// Was given to a node.
+    Running,
+    /// Ended with an output.
+    Succeeded,
+    /// Ended with an error.
+    Failed,
+    /// Was not run, or was stopped.
+    Cancelled,
+    /// The node went away and nobody knows whether the effect happened; the person decides.
+    OutcomeUnknown,
+}
+
+impl StepStatus {
+    /// Whether nothing more will happen to the step by itself.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// Where a task stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskStatus {
+    /// Accepted, nothing has started.
+    Queued,
+    /// At least one step has started.
+    Running,
+    /// Cannot go on without the person.
+    AwaitingApproval,
+    /// Ended with an answer.
+    Succeeded,
+    /// Ended without one.
+    Failed,
+    /// Was stopped by the person or its deadline.
+    Cancelled,
+}
+
+impl TaskStatus {
+    /// Whether the task has ended.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// A step as it is planned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StepSpec {
+    /// Its name in the task.
+    pub id: StepId,
+    /// What it does.
+    pub kind: StepKind,
+    /// For kind `tool`: which one, e.g. `file_ops.read`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<String>,
+    /// Literals, or references to earlier outputs anywhere inside: `{"$from": "step", "path": "/json/pointer"}`.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    #[schema(value_type = Object)]
+    pub inputs: serde_json::Map<String, Value>,
+    /// Steps that must have ended first, beyond those that `inputs` refers to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<StepId>,
+    /// What kind of model it wants, for steps that an LLM node runs: `general`, `coding`, `math`…
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub specialization: Option<String>,
+    /// May run though a step it depends on has failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tolerates_failure: bool,
+}
+
+/// Where a value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The person typed it.
+    Person,
+    /// Memory recalled it.
+    Memory,
+    /// A model wrote it.
+    Model,
+    /// A tool returned it.
+    Tool,
+    /// It was read from a file.
+    File,
+    /// It was fetched from the network.
+    Web,
+}
+
+/// How far a value may be believed; joins take the stricter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+    /// From the person, or computed by Kamil from trusted values alone.
+    Trusted,
+    /// Anything that others could have written.
+    Untrusted,
+}
+
+/// Labels on a step's output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Labels {
+    /// Where it came from: everything that went into it, sorted, without repeats.
+    pub sources: Vec<Source>,
+    /// How far it may be believed.
+    pub trust: Trust,
+}
+
+/// Why an attempt at a step ended without an output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StepError {
+    /// The stable code.
+    pub code: ErrorCode,
+    /// What failed, on what, and why.
+    pub detail: String,
+    /// What to do next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_step: Option<String>,
+}
+
+/// What the person is asked before a step may run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ApprovalRequest {
+    /// The tool.
+    pub tool: String,
+    /// The exact arguments.
+    pub arguments: Value,
+    /// What would be executed, where the tool starts a program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+    /// Why the person is asked: the rule or the side-effect class.
+    pub reason: String,
+    /// Digest of tool and arguments that the answer is bound to: 64 hexadecimal digits (SHA-256).
+    pub digest: String,
+}
+
+/// `POST /v1/tasks/{id}/steps/{step}/approval`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalDecision {
+    /// Whether the step may run.
+    pub decision: Decision,
+    /// The digest of the request that the person saw. It may be left out; if given and the request is another, nothing is approved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}
+
+/// The person's decision on a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// Run it. For a step whose outcome is unknown: run it again.
+    Approve,
+    /// Do not run it. For a step whose outcome is unknown: leave it and count it as failed.
+    Deny,
+}
+
+/// The state of one step, as `GET /v1/tasks/{id}` shows it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct StepDoc {
+    /// Its name in the task.
+    pub id: StepId,
+    /// What it does.
+    pub kind: StepKind,
+    /// Where it stands.
+    pub status: StepStatus,
+    /// Steps that must end first: those named and those that `inputs` refers to.
+    pub depends_on: Vec<StepId>,
+    /// The tool, for kind `tool`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<String>,
+    /// As planned, references unresolved.
+    #[schema(value_type = Object)]
+    pub inputs: serde_json::Map<String, Value>,
+    /// What it returned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Value>,
+    /// Why the last attempt failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<StepError>,
+    /// The node of the last attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeId>,
+    /// The model of the last attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Attempts so far; 0 before the first.
+    pub attempt: u32,
+    /// Why it ran where it ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
+    /// What kind of model it wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub specialization: Option<String>,
+    /// Labels on the output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Labels>,
+    /// What the person is asked, while they are asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalRequest>,
+    /// Layers of confinement that were really enforced, for tools.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub enforced: Vec<String>,
+    /// Start of the last attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// End of the step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// Prompt tokens read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_in: Option<u32>,
+    /// Tokens written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_out: Option<u32>,
+}
+
+/// The task document.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct TaskDoc {
+    /// The task's id.
+    pub id: TaskId,
+    /// Where it stands.
+    pub status: TaskStatus,
+    /// What was asked.
+    pub input: String,
+    /// The reply; while it is being written, the part written so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
+    /// Why the task failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<StepError>,
+    /// The conversation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// What was done less well than asked, and why; empty if nothing.
+    pub degraded: Vec<String>,
+    /// The graph, in the order in which the steps were added.
+    pub steps: Vec<StepDoc>,
+}
+
+/// One line of `GET /v1/tasks`, newest first.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct TaskSummary {
+    /// The task's id.
+    pub id: TaskId,
+    /// Where it stands.
+    pub status: TaskStatus,
+    /// The first 200 characters of what was asked.
+    pub input: String,
+    /// The conversation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// How many steps are in which status.
+    pub steps: BTreeMap<String, u32>,
+}
