@@ -31,7 +31,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
 ];
 
 /// What a crate must never name outside its tests.
-const NEVERS: [(&str, &[&str]); 7] = [
+const FORBIDDEN: [(&str, &[&str]); 7] = [
     ("protocol", IO),
     ("plan", PURE),
     ("placement", PURE),
@@ -138,14 +138,14 @@ fn broken_arrows(rooms: &[Room]) -> Vec<String> {
     broken
 }
 
-fn broken_nevers(rooms: &[Room]) -> Vec<String> {
-    let nevers: BTreeMap<_, _> = NEVERS.into_iter().collect();
+fn forbidden_names(rooms: &[Room]) -> Vec<String> {
+    let forbidden: BTreeMap<_, _> = FORBIDDEN.into_iter().collect();
     let homes: BTreeMap<_, _> = HOMES.into_iter().collect();
     let mut broken = Vec::new();
     for room in rooms {
         let folder = room.folder.as_str();
         for (name, _) in room.names.iter().filter(|(_, only_tests)| !only_tests) {
-            if nevers.get(folder).is_some_and(|never| never.contains(&name.as_str())) {
+            if forbidden.get(folder).is_some_and(|names| names.contains(&name.as_str())) {
                 broken.push(format!("{} must not name {name}", room.package));
             }
             if homes.get(name.as_str()).is_some_and(|home| !home.contains(&folder)) {
@@ -199,7 +199,7 @@ fn crates_know_only_the_siblings_the_design_gives_them() {
 
 #[test]
 fn crates_name_nothing_they_must_never_name() {
-    assert_eq!(broken_nevers(&rooms()), Vec::<String>::new());
+    assert_eq!(forbidden_names(&rooms()), Vec::<String>::new());
 }
 
 #[test]
@@ -212,9 +212,9 @@ fn a_broken_rule_is_found() {
     assert_eq!(broken_arrows(&[room("llm", "kamil-tools", false)]).len(), 1);
     assert_eq!(broken_arrows(&[room("web", "kamil-node", true)]).len(), 1);
     assert_eq!(broken_arrows(&[room("cellar", "serde", false)]).len(), 1);
-    assert_eq!(broken_nevers(&[room("plan", "tokio", false)]).len(), 1);
-    assert_eq!(broken_nevers(&[room("llm", "llama-cpp-2", false)]).len(), 1);
-    assert_eq!(broken_nevers(&[room("plan", "tokio", true)]).len(), 0);
+    assert_eq!(forbidden_names(&[room("plan", "tokio", false)]).len(), 1);
+    assert_eq!(forbidden_names(&[room("llm", "llama-cpp-2", false)]).len(), 1);
+    assert_eq!(forbidden_names(&[room("plan", "tokio", true)]).len(), 0);
 }
 
 #[test]
