@@ -86,6 +86,13 @@ pub enum TaskEvent {
         /// Why there.
         placement: Placement,
     },
+    /// The step could start, but no node can take it now.
+    StepWaiting {
+        /// The step.
+        step: StepId,
+        /// What it waits for, for the person: which node is missing, or its place in the queue.
+        reason: String,
+    },
     /// The node answered.
     StepSucceeded {
         /// The step.

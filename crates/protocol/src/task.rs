@@ -281,6 +281,9 @@ pub struct StepDoc {
     /// Why it ran where it ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
+    /// Why it has not started though it could: which node is missing, or its place in the queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
     /// What kind of model it wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub specialization: Option<String>,
