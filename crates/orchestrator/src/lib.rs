@@ -1,1 +1,2 @@
-//! The hub: HTTP API, planner, journal, dispatcher
+//! The hub.
+pub mod planner;

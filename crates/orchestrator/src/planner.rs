@@ -1,0 +1,96 @@
+//! What the models are asked, and how their replies are read. Pure: no I/O, no clock, no randomness.
+
+mod answer;
+mod gate;
+mod graph;
+mod keep;
+mod rules;
+
+use jiff::Timestamp;
+use kamil_protocol::{
+    memory::RecallReply,
+    reason::{ChatMessage, ReasonRequest, Sampling, Speaker},
+    task::{StepError, StepSpec, StepStatus, TaskRequest},
+    tool::ToolDescriptor,
+};
+use serde_json::Value;
+
+pub use answer::{answer_request, reason_request};
+pub use gate::{Gate, gate};
+pub use graph::{parse_plan, plan_request};
+pub use keep::memories;
+pub use rules::rule_based;
+
+/// All that a prompt is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// What the person asked.
+    pub request: &'a TaskRequest,
+    /// The tools that are registered now.
+    pub tools: &'a [ToolDescriptor],
+    /// What memory knows, if it was asked.
+    pub recall: Option<&'a RecallReply>,
+    /// The moment of asking.
+    pub now: Timestamp,
+}
+
+/// A step that has ended, as the answer may speak of it.
+#[derive(Clone, Copy, Debug)]
+pub struct StepResult<'a> {
+    /// The step.
+    pub spec: &'a StepSpec,
+    /// How it ended.
+    pub status: StepStatus,
+    /// Its output, if it succeeded. Of a `reason` or `answer` step: the text, as a JSON string.
+    pub output: Option<&'a Value>,
+    /// Why it failed, if it did.
+    pub error: Option<&'a StepError>,
+}
+
+/// Longest piece of a tool's output that a prompt repeats, in bytes.
+const MAX_RESULT_BYTES: usize = 6_000;
+
+fn shorten(text: &str, most_bytes: usize) -> &str {
+    text.get(..most_bytes).unwrap_or_else(|| {
+        let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= most_bytes).last();
+        text.get(..end.unwrap_or(0)).unwrap_or(text)
+    })
+}
+
+fn passages(recall: &RecallReply) -> String {
+    let mut text = String::new();
+    for hit in recall.hits.iter().take(8) {
+        text.push_str("- ");
+        text.push_str(shorten(&hit.memory.text, 600));
+        text.push('\n');
+    }
+    text
+}
+
+fn conversation(ctx: &Context<'_>) -> Vec<ChatMessage> {
+    if !ctx.request.history.is_empty() {
+        return ctx.request.history.clone();
+    }
+    let Some(recall) = ctx.recall else { return Vec::new() };
+    let turn = |memory: &kamil_protocol::memory::Memory| {
+        let role = match memory.source.origin {
+            kamil_protocol::memory::Origin::Assistant => Speaker::Assistant,
+            _ => Speaker::User,
+        };
+        ChatMessage::new(role, memory.text.clone())
+    };
+    recall.conversation.iter().map(turn).collect()
+}
+
+fn request(messages: Vec<ChatMessage>, sampling: Sampling) -> ReasonRequest {
+    ReasonRequest {
+        model: None,
+        messages,
+        tools: Vec::new(),
+        constraint: None,
+        sampling,
+        continue_from: None,
+        stream: false,
+        deadline_ms: None,
+    }
+}
