@@ -20,11 +20,12 @@ use crate::{
 pub(crate) enum Obstacle<'a> {
     Dead,
     Avoided(&'a str),
-    NoTool(&'a str),
+    NoTool,
     NoModel,
-    OtherModel(&'a str),
-    Context { context: u32, tokens_in: u32, tokens_out: u32 },
-    NoAccelerator(AcceleratorKind),
+    OtherModel,
+    NotNextSmaller,
+    Context(u32),
+    NoAccelerator,
     Memory { need: u64, free: u64, passes: bool },
     Load { need: u64, free: u64, passes: bool },
 }
@@ -36,25 +37,43 @@ impl Obstacle<'_> {
     }
 }
 
-impl fmt::Display for Obstacle<'_> {
+/// An obstacle in words, with the figures of the step that it stands against.
+pub(crate) struct Explained<'a>(pub(crate) &'a Obstacle<'a>, pub(crate) &'a StepNeeds);
+
+impl fmt::Display for Explained<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Dead => f.write_str("not alive: its heartbeats stopped"),
-            Self::Avoided(reason) => write!(f, "not allowed: {reason}"),
-            Self::NoTool(tool) => write!(f, "does not offer the tool `{tool}`"),
-            Self::NoModel => f.write_str("offers no model that writes text"),
-            Self::OtherModel(wanted) => write!(f, "not the model asked for, `{wanted}`"),
-            Self::Context { context, tokens_in, tokens_out } => write!(
+        let needs = self.1;
+        match *self.0 {
+            Obstacle::Dead => f.write_str("not alive: its heartbeats stopped"),
+            Obstacle::Avoided(reason) => write!(f, "not allowed: {reason}"),
+            Obstacle::NoTool => {
+                write!(f, "does not offer the tool `{}`", needs.tool.as_deref().unwrap_or_default())
+            }
+            Obstacle::NoModel => f.write_str("offers no model that writes text"),
+            Obstacle::OtherModel => {
+                write!(f, "not the model asked for, `{}`", needs.model.as_deref().unwrap_or_default())
+            }
+            Obstacle::NotNextSmaller => f.write_str("not the closest in size to the model asked for"),
+            Obstacle::Context(context) => write!(
                 f,
-                "context too small: it holds {}, {tokens_in} to read and {tokens_out} to write are needed",
-                Count(u64::from(context), "token")
+                "context too small: it holds {}, {} to read and {} to write are needed",
+                Count(u64::from(context), "token"),
+                needs.tokens_in,
+                needs.tokens_out
             ),
-            Self::NoAccelerator(kind) => write!(f, "has no {} accelerator", kind_name(kind)),
-            Self::Memory { need, free, .. } => {
+            Obstacle::NoAccelerator => {
+                write!(f, "has no {} accelerator", needs.accelerator.map_or("", kind_name))
+            }
+            Obstacle::Memory { need, free, .. } => {
                 write!(f, "too little memory: {} must be free, {} are", Bytes(need), Bytes(free))
             }
-            Self::Load { need, free, .. } => {
-                write!(f, "too little memory to load the model: it takes {}, {} are free", Bytes(need), Bytes(free))
+            Obstacle::Load { need, free, .. } => {
+                write!(
+                    f,
+                    "too little memory to load the model: it takes {}, {} are free",
+                    Bytes(need),
+                    Bytes(free)
+                )
             }
         }
     }
@@ -73,7 +92,7 @@ pub(crate) const fn kind_name(kind: AcceleratorKind) -> &'static str {
 pub(crate) fn node_obstacle<'a>(
     node: &FleetNode<'_>,
     index: usize,
-    needs: &'a StepNeeds,
+    needs: &StepNeeds,
     policy: &'a Policy,
     claimed: u64,
 ) -> Option<Obstacle<'a>> {
@@ -86,18 +105,18 @@ pub(crate) fn node_obstacle<'a>(
     if needs.kind == StepKind::Tool {
         let tool = needs.tool.as_deref().unwrap_or_default();
         if !node.capabilities.tools.iter().any(|offered| offered.name == tool) {
-            return Some(Obstacle::NoTool(tool));
+            return Some(Obstacle::NoTool);
         }
     }
     if let Some(kind) = needs.accelerator
         && !node.hardware.accelerators.iter().any(|accelerator| accelerator.kind == kind)
     {
-        return Some(Obstacle::NoAccelerator(kind));
+        return Some(Obstacle::NoAccelerator);
     }
     memory_obstacle(node, needs, claimed)
 }
 
-fn memory_obstacle<'a>(node: &FleetNode<'_>, needs: &StepNeeds, claimed: u64) -> Option<Obstacle<'a>> {
+fn memory_obstacle(node: &FleetNode<'_>, needs: &StepNeeds, claimed: u64) -> Option<Obstacle<'static>> {
     if needs.memory_bytes == 0 {
         return None;
     }
@@ -121,27 +140,23 @@ fn memory_obstacle<'a>(node: &FleetNode<'_>, needs: &StepNeeds, claimed: u64) ->
 }
 
 /// What stands against a model on a node that is itself fit.
-pub(crate) fn model_obstacle<'a>(
+pub(crate) fn model_obstacle(
     node: &FleetNode<'_>,
     offer: &ModelOffer,
-    needs: &'a StepNeeds,
+    needs: &StepNeeds,
     loaded: bool,
     claimed: u64,
-) -> Option<Obstacle<'a>> {
+) -> Option<Obstacle<'static>> {
     if !offer.generates {
         return Some(Obstacle::NoModel);
     }
     if let Some(wanted) = needs.model.as_deref()
         && wanted != offer.name
     {
-        return Some(Obstacle::OtherModel(wanted));
+        return Some(Obstacle::OtherModel);
     }
     if u64::from(needs.tokens_in) + u64::from(needs.tokens_out) > u64::from(offer.context_tokens) {
-        return Some(Obstacle::Context {
-            context: offer.context_tokens,
-            tokens_in: needs.tokens_in,
-            tokens_out: needs.tokens_out,
-        });
+        return Some(Obstacle::Context(offer.context_tokens));
     }
     if !loaded && prior::accelerator_for(node.hardware, offer).is_none() {
         let need = prior::loaded_bytes(offer);

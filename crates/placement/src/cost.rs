@@ -165,7 +165,12 @@ impl CostModel {
     }
 
     /// Predicted run of a tool or of a memory step, in milliseconds, and whether this node was observed.
-    pub(crate) fn run_ms(&self, node: Option<&NodeCosts>, kind: StepKind, tool: Option<&str>) -> (f64, Basis) {
+    pub(crate) fn run_ms(
+        &self,
+        node: Option<&NodeCosts>,
+        kind: StepKind,
+        tool: Option<&str>,
+    ) -> (f64, Basis) {
         let (name, unknown) = match (kind, tool) {
             (StepKind::Tool, Some(tool)) => (tool, TOOL_MS),
             (StepKind::Tool, None) => ("", TOOL_MS),
@@ -201,7 +206,8 @@ impl NodeCosts {
         let decode = reported(offer.decode_tokens_per_s);
         let prefill_ms = 1_000.0 / prefill.unwrap_or(hardware.prefill);
         let decode_ms = 1_000.0 / decode.unwrap_or(hardware.decode);
-        let prior_basis = if prefill.is_some() && decode.is_some() { Basis::Reported } else { Basis::Hardware };
+        let prior_basis =
+            if prefill.is_some() && decode.is_some() { Basis::Reported } else { Basis::Hardware };
         let Some(learned) = costs.and_then(|costs| costs.models.get(&offer.name)) else {
             return ModelSpeed {
                 prefill_ms_per_token: prefill_ms,
@@ -214,7 +220,10 @@ impl NodeCosts {
         ModelSpeed {
             prefill_ms_per_token: learned.prefill_ms_per_token.with_prior(prefill_ms),
             decode_ms_per_token: learned.decode_ms_per_token.with_prior(decode_ms),
-            cached_share: learned.cached_share.get(kind_name(kind)).map_or(0.0, |share| share.with_prior(0.0)),
+            cached_share: learned
+                .cached_share
+                .get(kind_name(kind))
+                .map_or(0.0, |share| share.with_prior(0.0)),
             basis: if observed > 0 { Basis::Observed(observed) } else { prior_basis },
         }
     }

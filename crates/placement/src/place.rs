@@ -8,7 +8,7 @@ use kamil_protocol::{
 };
 
 use crate::{
-    constraint::{Obstacle, kind_name, model_obstacle, node_obstacle},
+    constraint::{Explained, Obstacle, kind_name, model_obstacle, node_obstacle},
     cost::CostModel,
     fleet::{FleetNode, role_for},
     policy::Policy,
@@ -48,36 +48,28 @@ pub fn place(
 ) -> Vec<Decision> {
     let mut states: Vec<NodeState<'_>> = fleet.iter().map(|node| NodeState::new(node, costs)).collect();
     states.sort_by_key(|state| state.node.id);
-    let longest = |index: usize, step: &StepNeeds| {
+    let least = |index: usize, step: &StepNeeds| {
         candidates(&states, index, step, costs, policy)
             .into_iter()
             .filter_map(|candidate| candidate.verdict.ok())
             .map(|prediction| prediction.total_ms())
-            .fold(0.0_f64, |least, ms| if least == 0.0 { ms } else { least.min(ms) })
+            .fold(f64::INFINITY, f64::min)
     };
-    let mut order: Vec<(usize, f64)> = if needs.len() > 1 {
-        needs.iter().enumerate().map(|(index, step)| (index, longest(index, step))).collect()
-    } else {
-        needs.iter().enumerate().map(|(index, _)| (index, 0.0)).collect()
-    };
+    let mut order: Vec<(usize, f64)> =
+        needs.iter().enumerate().map(|(index, step)| (index, least(index, step))).collect();
     order.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
 
     let mut decisions = vec![Decision::default(); needs.len()];
     for (index, _) in order {
         let choice = choose(&states, index, &needs[index], costs, policy);
+        decisions[index] = choice.explain(&states, &needs[index], policy);
         if let Some((candidate, prediction)) = choice.taken() {
-            let (state, offer) = (candidate.state, candidate.offer);
-            let memory_bytes = needs[index].memory_bytes;
-            decisions[index] = choice.explain(&states, &needs[index], policy);
-            states[state].take(&prediction, offer, memory_bytes);
-        } else {
-            decisions[index] = choice.explain(&states, &needs[index], policy);
+            states[candidate.state].take(&prediction, candidate.offer, needs[index].memory_bytes);
         }
     }
     decisions
 }
 
-#[derive(Clone)]
 struct Weighed<'a> {
     state: usize,
     offer: Option<&'a ModelOffer>,
@@ -94,7 +86,7 @@ struct Weighed<'a> {
 fn candidates<'a>(
     states: &[NodeState<'a>],
     index: usize,
-    needs: &'a StepNeeds,
+    needs: &StepNeeds,
     costs: &CostModel,
     policy: &'a Policy,
 ) -> Vec<Weighed<'a>> {
@@ -194,7 +186,7 @@ struct Choice<'a> {
 fn choose<'a>(
     states: &[NodeState<'a>],
     index: usize,
-    needs: &'a StepNeeds,
+    needs: &StepNeeds,
     costs: &CostModel,
     policy: &'a Policy,
 ) -> Choice<'a> {
@@ -202,73 +194,34 @@ fn choose<'a>(
     if asked.best.is_some() {
         return asked;
     }
-    // The relaxed needs live only here; candidates borrow from the needs as they were given.
-    for (smaller, cpu) in [(true, false), (false, true), (true, true)] {
-        let smaller_allowed = needs.model.is_some() && policy.replace_model;
-        let cpu_allowed = needs.accelerator.is_some() && policy.cpu_instead;
-        if (smaller && !smaller_allowed) || (cpu && !cpu_allowed) {
+    let replaceable = needs.model.as_deref().filter(|_| policy.replace_model);
+    let droppable = needs.accelerator.filter(|_| policy.cpu_instead);
+    for (model, accelerator) in [(replaceable, None), (None, droppable), (replaceable, droppable)] {
+        if model.is_none() && accelerator.is_none() {
             continue;
         }
         let mut relaxed = needs.clone();
         let mut degraded = Vec::new();
-        if smaller {
+        if let Some(kind) = accelerator {
+            relaxed.accelerator = None;
+            let name = kind_name(kind);
+            degraded
+                .push(format!("no node with a {name} accelerator can take the step: it runs without one"));
+        }
+        if model.is_some() {
             relaxed.model = None;
         }
-        if cpu {
-            relaxed.accelerator = None;
-        }
-        let mut outcome: Vec<_> = candidates(states, index, &relaxed, costs, policy)
-            .into_iter()
-            .map(|candidate| (candidate.state, candidate.offer, candidate.verdict.ok(), candidate.on_battery))
-            .collect();
-        if smaller {
-            let wanted = needs.model.as_deref().unwrap_or_default();
-            let Some(next) = next_smaller(states, wanted, &outcome) else { continue };
-            outcome.retain(|(_, offer, ..)| offer.is_some_and(|offer| offer.name == next));
-            degraded.push(format!("No node can run the model `{wanted}` now; `{next}` is used instead"));
-        }
-        if cpu && let Some(kind) = needs.accelerator {
-            let name = kind_name(kind);
-            degraded.push(format!("No node with a free {name} accelerator can take the step; it runs without one"));
-        }
-        let rescued = |candidate: &Weighed<'a>| {
-            outcome.iter().find(|(state, offer, prediction, _)| {
-                prediction.is_some()
-                    && *state == candidate.state
-                    && offer.map(|offer| &offer.name) == candidate.offer.map(|offer| &offer.name)
-            })
-        };
-        let mut found = Vec::new();
-        for candidate in &asked.found {
-            let mut candidate = candidate.clone();
-            if let Some((.., Some(prediction), _)) = rescued(&candidate) {
-                candidate.verdict = Ok(*prediction);
+        let mut found = candidates(states, index, &relaxed, costs, policy);
+        if let Some(wanted) = model {
+            let Some(next) = next_smaller(states, wanted, &found) else { continue };
+            for candidate in &mut found {
+                if candidate.verdict.is_ok() && candidate.offer.is_none_or(|offer| offer.name != next) {
+                    candidate.verdict = Err(Obstacle::NotNextSmaller);
+                }
             }
-            found.push(candidate);
+            degraded.push(format!("no node can run the model `{wanted}` now: `{next}` is used instead"));
         }
-        // A node that was refused as a whole stands in `asked` without its models.
-        for (state, offer, prediction, on_battery) in &outcome {
-            let listed = |candidate: &&Weighed<'_>| {
-                candidate.state == *state
-                    && candidate.offer.map(|offer| &offer.name) == offer.map(|offer| &offer.name)
-            };
-            if let (Some(prediction), None) = (prediction, found.iter().find(listed)) {
-                let offer = offer.and_then(|offer| offer_of(states, *state, &offer.name));
-                found.push(Weighed {
-                    state: *state,
-                    offer,
-                    verdict: Ok(*prediction),
-                    unspecialized: false,
-                    size_factor: 1.0,
-                    on_battery: *on_battery,
-                    score: 0.0,
-                });
-            }
-        }
-        let fitting: Vec<usize> = found.iter().filter(|c| c.verdict.is_ok()).map(|c| c.state).collect();
-        found.retain(|c| c.verdict.is_ok() || c.offer.is_some() || !fitting.contains(&c.state));
-        found.sort_by_key(|candidate| candidate.state);
-        let choice = Choice { degraded, ..Choice::of(found, needs, policy) };
+        let choice = Choice { degraded, ..Choice::of(found, &relaxed, policy) };
         if choice.best.is_some() {
             return choice;
         }
@@ -276,23 +229,17 @@ fn choose<'a>(
     asked
 }
 
-fn offer_of<'a>(states: &[NodeState<'a>], state: usize, name: &str) -> Option<&'a ModelOffer> {
-    let node: &'a FleetNode<'a> = states.get(state)?.node;
-    node.capabilities.models.iter().find(|offer| offer.name == name)
-}
-
-type Outcome<'b> = (usize, Option<&'b ModelOffer>, Option<Prediction>, bool);
-
 /// The largest model that fits and is no larger than the one wanted; without such a one, the smallest that fits.
-fn next_smaller(states: &[NodeState<'_>], wanted: &str, outcome: &[Outcome<'_>]) -> Option<String> {
+fn next_smaller(states: &[NodeState<'_>], wanted: &str, found: &[Weighed<'_>]) -> Option<String> {
     let size = states
         .iter()
         .flat_map(|state| &state.node.capabilities.models)
         .find(|offer| offer.name == wanted)
         .map_or(u64::MAX, |offer| offer.bytes);
-    let mut fitting: Vec<(u64, &str)> = outcome
+    let mut fitting: Vec<(u64, &str)> = found
         .iter()
-        .filter_map(|(_, offer, prediction, _)| prediction.and(*offer))
+        .filter(|candidate| candidate.verdict.is_ok())
+        .filter_map(|candidate| candidate.offer)
         .map(|offer| (offer.bytes, offer.name.as_str()))
         .collect();
     fitting.sort_unstable();
@@ -318,7 +265,7 @@ impl<'a> Choice<'a> {
             Some((candidate, prediction)) => self.chosen(candidate, &prediction, states, needs),
             None => self.nothing(needs),
         };
-        let (rejected, more) = self.rejections(states, policy);
+        let (rejected, more) = self.rejections(states, needs, policy);
         decision.placement.rejected = rejected;
         if more > 0 {
             decision.placement.reasons.push(format!("{} not listed", Count(more, "more rejected candidate")));
@@ -403,7 +350,7 @@ impl<'a> Choice<'a> {
         } else {
             let mut why: BTreeMap<String, u64> = BTreeMap::new();
             for obstacle in self.found.iter().filter_map(|candidate| candidate.verdict.as_ref().err()) {
-                *why.entry(obstacle.to_string()).or_default() += 1;
+                *why.entry(Explained(obstacle, needs).to_string()).or_default() += 1;
             }
             let all = Count(u64::try_from(self.found.len()).unwrap_or(u64::MAX), "candidate");
             let mut text = format!("no {role} node can run this step; of {all}:");
@@ -429,7 +376,12 @@ impl<'a> Choice<'a> {
     }
 
     /// The closest first; and how many more there are.
-    fn rejections(&self, states: &[NodeState<'_>], policy: &Policy) -> (Vec<Rejection>, u64) {
+    fn rejections(
+        &self,
+        states: &[NodeState<'_>],
+        needs: &StepNeeds,
+        policy: &Policy,
+    ) -> (Vec<Rejection>, u64) {
         let best = self.best.map(|index| &self.found[index]);
         let mut others: Vec<&Weighed<'_>> = self
             .found
@@ -452,7 +404,7 @@ impl<'a> Choice<'a> {
                 name: node.name.to_owned(),
                 model: candidate.offer.map(|offer| offer.name.clone()),
                 reason: match (&candidate.verdict, best) {
-                    (Err(obstacle), _) => obstacle.to_string(),
+                    (Err(obstacle), _) => Explained(obstacle, needs).to_string(),
                     (Ok(prediction), Some(best)) => against(candidate, prediction, best),
                     (Ok(prediction), None) => prediction.to_string(),
                 },

@@ -41,7 +41,8 @@ impl<'a> NodeState<'a> {
         }
         // Only the orchestrator gives work to a node, so the heartbeat counts the same requests once more, and at most a
         // few that have just ended or that an earlier orchestrator gave.
-        let reported = (node.load.running as usize).saturating_add(node.load.queued as usize).min(4 * MAX_SLOTS);
+        let reported =
+            (node.load.running as usize).saturating_add(node.load.queued as usize).min(4 * MAX_SLOTS);
         let typical = NodeCosts::answer_ms(known).unwrap_or(UNKNOWN_ANSWER_MS);
         for _ in node.in_flight.len()..reported {
             state.occupy(typical / 2.0);
@@ -141,7 +142,10 @@ impl fmt::Display for Prediction {
             part(f, format_args!("{} cached", Count(u64::from(self.tokens_cached), "token")))?;
         }
         if self.tokens_written > 0 {
-            part(f, format_args!("{} writing {}", Ms(self.write_ms), Tokens(self.tokens_written, self.write_ms)))?;
+            part(
+                f,
+                format_args!("{} writing {}", Ms(self.write_ms), Tokens(self.tokens_written, self.write_ms)),
+            )?;
         }
         if self.run_ms >= 0.5 {
             part(f, format_args!("{} running", Ms(self.run_ms)))?;
