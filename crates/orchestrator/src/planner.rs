@@ -1,10 +1,14 @@
 //! What the models are asked, and how their replies are read. Pure: no I/O, no clock, no randomness.
 
 mod answer;
+mod calls;
 mod gate;
-mod graph;
+mod grammar;
 mod keep;
+mod planning;
 mod rules;
+mod signature;
+mod words;
 
 use jiff::Timestamp;
 use kamil_protocol::{
@@ -17,9 +21,9 @@ use serde_json::Value;
 
 pub use answer::{answer_request, reason_request};
 pub use gate::{Gate, gate};
-pub use graph::{parse_plan, plan_request};
 pub use keep::memories;
-pub use rules::rule_based;
+pub use planning::{parse_plan, plan_request};
+pub use rules::{rule_based, specialization};
 
 /// All that a prompt is made of.
 #[derive(Clone, Copy, Debug)]
@@ -57,14 +61,13 @@ fn shorten(text: &str, most_bytes: usize) -> &str {
     })
 }
 
-fn passages(recall: &RecallReply) -> String {
-    let mut text = String::new();
-    for hit in recall.hits.iter().take(8) {
-        text.push_str("- ");
-        text.push_str(shorten(&hit.memory.text, 600));
-        text.push('\n');
-    }
-    text
+/// The best hits, a line each.
+fn passages(recall: &RecallReply, most: usize, most_bytes: usize) -> String {
+    let line = |hit: &kamil_protocol::memory::Hit| {
+        let when = hit.memory.occurred_at.strftime("%Y-%m-%d");
+        format!("- {when}: {}\n", shorten(&hit.memory.text, most_bytes).replace('\n', " "))
+    };
+    recall.hits.iter().take(most).map(line).collect()
 }
 
 fn conversation(ctx: &Context<'_>) -> Vec<ChatMessage> {

@@ -8,58 +8,76 @@ use serde_json::Value;
 
 use super::{Context, MAX_RESULT_BYTES, StepResult, conversation, passages, request, shorten};
 
+const ANSWER: &str = "\
+You are Kamil, a private assistant that runs on the person's own machines. Reply to the request, briefly and truthfully. \
+Where results of steps are given, take every figure from them and cite the step like this: [s1]. \
+Never say that something was done unless a result shows it; if a step failed, say so.";
+
 /// The request for the reply to the person.
 #[must_use]
 pub fn answer_request(ctx: &Context<'_>, results: &[StepResult<'_>]) -> ReasonRequest {
     let mut messages = Vec::new();
     if !ctx.request.direct {
-        messages.push(ChatMessage::new(Speaker::System, system(ctx, results)));
+        let today = ctx.now.strftime("%A, %-d %B %Y");
+        messages.push(ChatMessage::new(Speaker::System, format!("{ANSWER} Today is {today}.")));
     }
     messages.extend(conversation(ctx));
-    messages.push(ChatMessage::new(Speaker::User, ctx.request.input.clone()));
+    messages.push(ChatMessage::new(Speaker::User, question(ctx, results)));
     let mut reason = request(messages, ctx.request.sampling.clone().unwrap_or_default());
     reason.constraint = ctx.request.answer_schema.clone().map(|schema| Constraint::JsonSchema { schema });
     reason
 }
 
-fn system(ctx: &Context<'_>, results: &[StepResult<'_>]) -> String {
-    let mut system =
-        format!("You are Kamil, a private assistant. Now: {}. Answer briefly and truthfully.", ctx.now);
+fn question(ctx: &Context<'_>, results: &[StepResult<'_>]) -> String {
+    let mut text = String::new();
     if let Some(recall) = ctx.recall.filter(|recall| !recall.hits.is_empty()) {
-        system.push_str("\nWhat memory knows:\n");
-        system.push_str(&passages(recall));
+        text.push_str("From your memory:\n");
+        text.push_str(&passages(recall, 6, 700));
+        text.push('\n');
     }
-    let done: Vec<_> = results
-        .iter()
-        .filter(|result| matches!(result.spec.kind, StepKind::Tool | StepKind::Reason))
-        .collect();
+    let done: Vec<String> = results.iter().filter_map(outcome).collect();
     if !done.is_empty() {
-        system.push_str("\nSteps that were run for this request; say nothing was done that is not here:\n");
+        text.push_str("Results of the steps that were run for this request:\n");
+        text.push_str(&done.concat());
+        text.push('\n');
     }
-    for result in done {
-        let what = result.spec.tool.as_deref().unwrap_or("reasoning");
-        let outcome = match (result.status, result.output, result.error) {
-            (StepStatus::Succeeded, Some(output), _) => format!("result {output}"),
-            (_, _, Some(error)) => format!("FAILED: {}", error.detail),
-            _ => "did not run".to_owned(),
-        };
-        system.push_str(&format!("- {} ({what}): {}\n", result.spec.id, shorten(&outcome, MAX_RESULT_BYTES)));
+    if text.is_empty() {
+        return ctx.request.input.clone();
     }
-    system
+    format!("{text}Request: {}", ctx.request.input)
+}
+
+fn outcome(result: &StepResult<'_>) -> Option<String> {
+    let what = match result.spec.kind {
+        StepKind::Tool => format!(
+            "{} {}",
+            result.spec.tool.as_deref().unwrap_or("tool"),
+            Value::Object(result.spec.inputs.clone())
+        ),
+        StepKind::Reason => "worked out".to_owned(),
+        _ => return None,
+    };
+    let outcome = match (result.status, result.output, result.error) {
+        (StepStatus::Succeeded, Some(Value::String(text)), _) => shorten(text, MAX_RESULT_BYTES).to_owned(),
+        (StepStatus::Succeeded, Some(output), _) => shorten(&output.to_string(), MAX_RESULT_BYTES).to_owned(),
+        (_, _, Some(error)) => format!("FAILED: {}", error.detail),
+        _ => "was not run".to_owned(),
+    };
+    Some(format!("[{}] {}: {outcome}\n", result.spec.id, shorten(&what, 400)))
 }
 
 /// The request of a `reason` step; `inputs` has its references resolved.
 #[must_use]
-pub fn reason_request(ctx: &Context<'_>, spec: &StepSpec, inputs: &Value) -> ReasonRequest {
+pub fn reason_request(ctx: &Context<'_>, _spec: &StepSpec, inputs: &Value) -> ReasonRequest {
     let instruction = inputs.get("instruction").and_then(Value::as_str).unwrap_or(&ctx.request.input);
     let mut material = String::new();
     for (name, value) in inputs.as_object().into_iter().flatten().filter(|(name, _)| *name != "instruction") {
-        material.push_str(&format!("{name}: {}\n", shorten(&value.to_string(), MAX_RESULT_BYTES)));
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        material.push_str(&format!("{name}: {}\n", shorten(&value, MAX_RESULT_BYTES)));
     }
-    let system = format!("You work out one step, `{}`, of a larger task. Give the result only.", spec.id);
-    let messages = vec![
-        ChatMessage::new(Speaker::System, system),
-        ChatMessage::new(Speaker::User, format!("{instruction}\n\n{material}")),
-    ];
+    let system = "You work out one step of a larger task. Write the result only, without any introduction. Take every figure from what is given.";
+    let question =
+        if material.is_empty() { instruction.to_owned() } else { format!("{material}\n{instruction}") };
+    let messages = vec![ChatMessage::new(Speaker::System, system), ChatMessage::new(Speaker::User, question)];
     request(messages, Sampling::default())
 }

@@ -33,20 +33,80 @@ pub fn memories(ctx: &Context<'_>, task: TaskId, results: &[StepResult<'_>], ans
         keep(MemoryKind::Working, Origin::Person, &ctx.request.input);
         keep(MemoryKind::Working, Origin::Assistant, answer);
     }
-    let asked = shorten(&ctx.request.input, 2_000);
-    let mut told = format!("Asked: {asked}\nAnswered: {}", shorten(answer, 4_000));
-    for result in results.iter().filter(|result| result.spec.kind == StepKind::Tool) {
-        let tool = result.spec.tool.as_deref().unwrap_or_default();
-        match (result.status, result.output) {
-            (StepStatus::Succeeded, Some(output)) => {
-                told.push_str(&format!("\nTool {tool} returned {}", shorten(&output.to_string(), 2_000)));
-            }
-            _ => told.push_str(&format!("\nTool {tool} did not succeed")),
-        }
+    if tells_something(&ctx.request.input) {
+        keep(MemoryKind::Semantic, Origin::Person, &ctx.request.input);
     }
-    keep(MemoryKind::Episodic, Origin::Assistant, &told);
+    let done: Vec<String> = results.iter().filter_map(episode).collect();
+    if !done.is_empty() {
+        let asked = shorten(&ctx.request.input, 1_000);
+        keep(
+            MemoryKind::Episodic,
+            Origin::Tool,
+            &format!("The person asked: {asked}\n{}\nAnswer: {}", done.join("\n"), shorten(answer, 1_500)),
+        );
+    }
     kept
 }
+
+/// What a tool did, for the record of what happened.
+fn episode(result: &StepResult<'_>) -> Option<String> {
+    if result.spec.kind != StepKind::Tool {
+        return None;
+    }
+    let tool = result.spec.tool.as_deref().unwrap_or_default();
+    let outcome = match (result.status, result.output) {
+        (StepStatus::Succeeded, Some(output)) => format!("returned {}", shorten(&output.to_string(), 1_200)),
+        _ => "did not succeed".to_owned(),
+    };
+    Some(format!(
+        "{tool} {} {outcome}",
+        shorten(&serde_json::Value::Object(result.spec.inputs.clone()).to_string(), 400)
+    ))
+}
+
+/// Whether the person says something about themselves or asks to remember it; questions, greetings and orders are not memories.
+fn tells_something(input: &str) -> bool {
+    let lower =
+        format!(" {} ", input.to_lowercase().replace(|c: char| !c.is_alphanumeric() && c != '\'', " "));
+    let has = |words: &[&str]| words.iter().any(|word| lower.contains(&format!(" {word} ")));
+    let question = input.trim_end().ends_with('?');
+    let asked = has(&["remember", "note that", "keep in mind", "don't forget"]);
+    let about_self =
+        has(&["my", "i am", "i'm", "i like", "i live", "i work", "i prefer", "i have", "we are", "our"]);
+    let order = lower.split_whitespace().next().is_some_and(|first| ORDERS.contains(&first));
+    !question && (asked || (about_self && !order))
+}
+
+const ORDERS: &[&str] = &[
+    "list",
+    "show",
+    "read",
+    "write",
+    "run",
+    "train",
+    "delete",
+    "search",
+    "find",
+    "open",
+    "create",
+    "make",
+    "compute",
+    "calculate",
+    "tell",
+    "explain",
+    "translate",
+    "summarize",
+    "what",
+    "how",
+    "who",
+    "when",
+    "where",
+    "why",
+    "which",
+    "can",
+    "could",
+    "please",
+];
 
 fn derived(task: TaskId, part: usize) -> MemoryId {
     let digest = Sha256::new().chain_update(task.as_uuid().as_bytes()).chain_update([part as u8]).finalize();
@@ -58,6 +118,16 @@ fn derived(task: TaskId, part: usize) -> MemoryId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn statements_are_kept_and_questions_and_orders_are_not() {
+        for told in ["My dentist is Dr. Weber", "Remember that the key is under the mat", "I live in Graz."] {
+            assert!(tells_something(told), "{told}");
+        }
+        for other in ["Hello!", "What is my name?", "List my files", "Explain hash chains", "Read my notes"] {
+            assert!(!tells_something(other), "{other}");
+        }
+    }
 
     #[test]
     fn ids_follow_from_the_task() {

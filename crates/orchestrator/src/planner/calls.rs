@@ -1,0 +1,226 @@
+//! Reads a plan: lines such as `s2 = file_ops.write(path="b.txt", content=s1)`, ended by `answer`.
+
+use kamil_protocol::{
+    StepId,
+    task::{StepKind, StepSpec},
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    rules::specialization,
+    signature::{Shape, Signature},
+};
+
+/// Reads the steps of a plan.
+///
+/// # Errors
+/// What is wrong, on which line, in words for the model that wrote it.
+pub(super) fn read_plan(signatures: &[Signature<'_>], text: &str) -> Result<Vec<StepSpec>, String> {
+    let mut steps: Vec<StepSpec> = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line == "answer" || line == "answer()" {
+            return Ok(steps);
+        }
+        if line.is_empty() || line.starts_with("```") || line == "Plan:" {
+            continue;
+        }
+        let step = Reader { signatures, earlier: &steps, rest: line }
+            .step()
+            .map_err(|error| format!("line {}, `{}`: {error}.", number + 1, clip(line)))?;
+        steps.push(step);
+    }
+    if steps.is_empty() {
+        return Err("the reply is neither calls, one a line, nor the line `answer`.".to_owned());
+    }
+    Ok(steps)
+}
+
+fn clip(line: &str) -> String {
+    line.chars().take(120).collect()
+}
+
+struct Reader<'a> {
+    signatures: &'a [Signature<'a>],
+    earlier: &'a [StepSpec],
+    rest: &'a str,
+}
+
+impl<'a> Reader<'a> {
+    fn step(mut self) -> Result<StepSpec, String> {
+        let name = self.word();
+        let id: StepId =
+            name.parse().map_err(|_| "a line is `s1 = tool(argument=value)` or `answer`".to_owned())?;
+        if self.earlier.iter().any(|step| step.id == id) {
+            return Err(format!("`{id}` is used twice; number the steps s1, s2, s3"));
+        }
+        self.expect('=')?;
+        let tool = self.word().to_owned();
+        let signature = self.signatures.iter().find(|signature| signature.tool.name == tool);
+        if signature.is_none() && tool != "reason" {
+            let known: Vec<&str> =
+                self.signatures.iter().map(|signature| signature.tool.name.as_str()).collect();
+            return Err(format!("there is no tool `{tool}`; the tools are {}", known.join(", ")));
+        }
+        let mut inputs = self.arguments(signature)?;
+        if !self.rest.trim().is_empty() {
+            return Err(format!("`{}` follows the call", clip(self.rest.trim())));
+        }
+        let (kind, tool, specialization) = if signature.is_some() {
+            (StepKind::Tool, Some(tool), None)
+        } else {
+            let Some(Value::String(task)) = inputs.remove("task") else {
+                return Err("`reason` needs `task`, a text".to_owned());
+            };
+            let wants = specialization(&task).to_owned();
+            inputs.insert("instruction".to_owned(), Value::String(task));
+            (StepKind::Reason, None, Some(wants))
+        };
+        Ok(StepSpec {
+            id,
+            kind,
+            tool,
+            inputs,
+            depends_on: Vec::new(),
+            specialization,
+            tolerates_failure: false,
+        })
+    }
+
+    fn arguments(&mut self, signature: Option<&Signature<'_>>) -> Result<Map<String, Value>, String> {
+        self.expect('(')?;
+        let mut inputs = Map::new();
+        if self.take(')') {
+            return Ok(inputs);
+        }
+        loop {
+            let name = self.word().to_owned();
+            let known = signature
+                .map_or(matches!(name.as_str(), "task" | "about"), |tool| tool.argument(&name).is_some());
+            if !known {
+                let names: Vec<&str> = signature.map_or(vec!["task", "about"], |tool| {
+                    tool.arguments.iter().map(|argument| argument.name).collect()
+                });
+                return Err(format!("there is no argument `{name}`; the arguments are {}", names.join(", ")));
+            }
+            self.expect('=')?;
+            let wants_text = signature
+                .and_then(|tool| tool.argument(&name))
+                .is_some_and(|argument| matches!(argument.shape, Shape::Text));
+            let value = self.value(wants_text)?;
+            if inputs.insert(name.clone(), value).is_some() {
+                return Err(format!("the argument `{name}` is given twice"));
+            }
+            if self.take(')') {
+                return Ok(inputs);
+            }
+            self.expect(',')?;
+        }
+    }
+
+    fn value(&mut self, wants_text: bool) -> Result<Value, String> {
+        self.rest = self.rest.trim_start();
+        if self.take('[') {
+            return self.list();
+        }
+        if self.refers_to_step() {
+            return self.reference(wants_text);
+        }
+        let mut values = serde_json::Deserializer::from_str(self.rest).into_iter::<Value>();
+        let value = match values.next() {
+            Some(Ok(value)) => value,
+            _ => {
+                return Err(format!(
+                    "`{}` is not a value: write JSON, or the name of an earlier step",
+                    clip(self.rest)
+                ));
+            }
+        };
+        let end = values.byte_offset();
+        self.rest = self.rest.get(end..).unwrap_or_default();
+        Ok(value)
+    }
+
+    fn list(&mut self) -> Result<Value, String> {
+        let mut items = Vec::new();
+        if self.take(']') {
+            return Ok(Value::Array(items));
+        }
+        loop {
+            items.push(self.value(false)?);
+            if self.take(']') {
+                return Ok(Value::Array(items));
+            }
+            self.expect(',')?;
+        }
+    }
+
+    fn refers_to_step(&self) -> bool {
+        let mut characters = self.rest.chars();
+        characters.next() == Some('s') && characters.next().is_some_and(|c| c.is_ascii_digit())
+    }
+
+    fn reference(&mut self, wants_text: bool) -> Result<Value, String> {
+        let word = self.word();
+        let (name, field) = word.split_once('.').map_or((word, None), |(name, field)| (name, Some(field)));
+        let Some(step) = self.earlier.iter().find(|step| step.id.as_str() == name) else {
+            return Err(format!("`{name}` is not an earlier step"));
+        };
+        let source = step
+            .tool
+            .as_deref()
+            .and_then(|tool| self.signatures.iter().find(|known| known.tool.name == tool));
+        let path = match (field, source) {
+            // What a model works out is one text.
+            (_, None) => String::new(),
+            (None, Some(source)) => {
+                source.main_text().filter(|_| wants_text).map(|field| format!("/{field}")).unwrap_or_default()
+            }
+            (Some(field), Some(source)) => {
+                let first = field.split('.').next().unwrap_or(field);
+                if !source.fields.is_empty() && !source.fields.contains(&first) {
+                    return Err(format!(
+                        "the result of `{name}` has no `{first}`; it has {}",
+                        source.fields.join(", ")
+                    ));
+                }
+                format!("/{}", field.replace('.', "/"))
+            }
+        };
+        Ok(json!({"$from": name, "path": path}))
+    }
+
+    fn word(&mut self) -> &'a str {
+        self.rest = self.rest.trim_start();
+        let end = self
+            .rest
+            .find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '.' | '-')))
+            .unwrap_or(self.rest.len());
+        let (word, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        word
+    }
+
+    fn take(&mut self, wanted: char) -> bool {
+        match self.rest.trim_start().strip_prefix(wanted) {
+            Some(rest) => {
+                self.rest = rest;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn expect(&mut self, wanted: char) -> Result<(), String> {
+        if self.take(wanted) {
+            return Ok(());
+        }
+        let found = self
+            .rest
+            .trim_start()
+            .chars()
+            .next()
+            .map_or("the end of the line".to_owned(), |c| format!("`{c}`"));
+        Err(format!("`{wanted}` is expected where {found} stands"))
+    }
+}

@@ -1,0 +1,132 @@
+//! The prompt that asks for a plan. Its first part depends on the registered tools alone, so that an LLM node reads it once.
+
+use kamil_protocol::{
+    reason::{ChatMessage, Constraint, ReasonRequest, Sampling, Speaker},
+    task::StepSpec,
+};
+
+use super::{
+    Context, calls::read_plan, conversation, grammar::plan_grammar, passages, request, shorten,
+    signature::Signature,
+};
+
+/// Most steps that one plan may hold.
+const MOST_STEPS: usize = 8;
+/// Most tools that a prompt describes.
+const MOST_TOOLS: usize = 32;
+
+const INSTRUCTIONS: &str = "\
+You plan what a personal assistant does with a request. A plan is a list of calls, one a line, and ends with the line \
+\"answer\", where the assistant writes its reply from its own knowledge, the conversation, its memory and the results of the calls.
+Most requests need no call: explaining, translating, writing, general knowledge, conversation and questions about the past are \
+\"answer\" alone. Call a tool only for what the assistant cannot know or do by writing. Use as few calls as possible, and none that was not asked for.
+A call may use an earlier result by its name, such as s1, or a part of it, such as s1.content. \
+A text that a later call needs is written by reason.";
+
+const WITHOUT_TOOLS: &[&str] = &[
+    "Hello, who are you?",
+    "What is the highest mountain in Europe, and who climbed it first?",
+    "Write a short poem about the sea",
+    "How do I sort a dictionary in Python?",
+    "Translate \"see you tomorrow\" into Spanish",
+    "What did we do last week?",
+];
+
+/// The request for a plan; `previous` is a reply that was not valid, and why.
+#[must_use]
+pub fn plan_request(ctx: &Context<'_>, previous: Option<&(String, String)>) -> ReasonRequest {
+    let signatures = signatures(ctx);
+    let mut messages = vec![
+        ChatMessage::new(Speaker::System, instructions(&signatures)),
+        ChatMessage::new(Speaker::User, question(ctx)),
+    ];
+    if let Some((reply, error)) = previous {
+        messages.push(ChatMessage::new(Speaker::Assistant, reply.clone()));
+        messages.push(ChatMessage::new(
+            Speaker::User,
+            format!("That plan cannot be used: {error}\nWrite the whole plan again.\nPlan:"),
+        ));
+    }
+    let mut reason = request(messages, Sampling { max_tokens: Some(600), ..Sampling::default() });
+    reason.constraint = Some(Constraint::Lark { grammar: plan_grammar(&signatures, MOST_STEPS) });
+    reason
+}
+
+/// Reads a model's reply as steps; an empty list means that no tool is needed.
+///
+/// # Errors
+/// What is wrong with the reply, in words for the model.
+pub fn parse_plan(ctx: &Context<'_>, text: &str) -> Result<Vec<StepSpec>, String> {
+    read_plan(&signatures(ctx), text)
+}
+
+fn signatures<'a>(ctx: &Context<'a>) -> Vec<Signature<'a>> {
+    ctx.tools.iter().take(MOST_TOOLS).map(Signature::of).collect()
+}
+
+fn instructions(signatures: &[Signature<'_>]) -> String {
+    let mut text = format!("{INSTRUCTIONS}\n\nTools:\n");
+    for signature in signatures {
+        text.push_str(&signature.line());
+    }
+    text.push_str("reason(task: text, about: results) -> text  # let the language model work out a text\n");
+    let mut without = WITHOUT_TOOLS.iter();
+    for (request, plan) in worked_examples(signatures) {
+        if let Some(request) = without.next() {
+            text.push_str(&format!("\nRequest: {request}\nPlan:\nanswer\n"));
+        }
+        text.push_str(&format!("\nRequest: {request}\nPlan:\n{plan}answer\n"));
+    }
+    for request in without {
+        text.push_str(&format!("\nRequest: {request}\nPlan:\nanswer\n"));
+    }
+    text
+}
+
+/// One example for each family of tools, and of passing results on where there are tools for it.
+fn worked_examples(signatures: &[Signature<'_>]) -> Vec<(String, String)> {
+    let mut families: Vec<&str> = Vec::new();
+    let mut examples = Vec::new();
+    for signature in signatures {
+        let family = signature.tool.name.split('.').next().unwrap_or(&signature.tool.name);
+        let Some(example) = signature.tool.examples.first().filter(|_| !families.contains(&family)) else {
+            continue;
+        };
+        families.push(family);
+        examples.push((example.request.clone(), format!("s1 = {}\n", signature.call(&example.arguments))));
+    }
+    let has = |name: &str| signatures.iter().any(|signature| signature.tool.name == name);
+    if has("file_ops.read") && has("file_ops.write") {
+        examples.push((
+            "Put a summary of minutes.txt into summary.md".to_owned(),
+            "s1 = file_ops.read(path=\"minutes.txt\")\ns2 = reason(task=\"Summarize the minutes\", about=s1.content)\n\
+             s3 = file_ops.write(path=\"summary.md\", content=s2)\n"
+                .to_owned(),
+        ));
+        examples.push((
+            "Write a limerick about cats and save it to cats.txt".to_owned(),
+            "s1 = reason(task=\"Write a limerick about cats\")\ns2 = file_ops.write(path=\"cats.txt\", content=s1)\n".to_owned(),
+        ));
+    }
+    examples
+}
+
+fn question(ctx: &Context<'_>) -> String {
+    let mut text = String::new();
+    if let Some(recall) = ctx.recall.filter(|recall| !recall.hits.is_empty()) {
+        text.push_str("What memory knows:\n");
+        text.push_str(&passages(recall, 4, 300));
+        text.push('\n');
+    }
+    let turns = conversation(ctx);
+    if !turns.is_empty() {
+        text.push_str("The conversation so far:\n");
+        for turn in turns.iter().rev().take(4).rev() {
+            let who = if turn.role == Speaker::Assistant { "Assistant" } else { "Person" };
+            text.push_str(&format!("{who}: {}\n", shorten(&turn.content, 400)));
+        }
+        text.push('\n');
+    }
+    text.push_str(&format!("Request: {}\nPlan:", ctx.request.input.trim()));
+    text
+}

@@ -1,0 +1,67 @@
+//! Words of requests and of tools, made comparable.
+
+use std::collections::BTreeSet;
+
+const FUNCTION_WORDS: &[&str] = &[
+    "a", "about", "all", "an", "and", "any", "are", "as", "at", "be", "by", "can", "could", "did", "do",
+    "does", "for", "from", "get", "give", "has", "have", "hello", "help", "hi", "how", "i", "if", "in",
+    "into", "is", "it", "its", "make", "me", "more", "my", "no", "not", "of", "off", "on", "one", "only",
+    "or", "our", "out", "over", "please", "so", "some", "than", "thank", "thanks", "that", "the", "their",
+    "them", "then", "there", "these", "they", "this", "to", "two", "up", "us", "use", "used", "was", "we",
+    "what", "when", "where", "which", "who", "why", "will", "with", "without", "would", "you", "your",
+];
+
+/// The words that carry meaning, in lower case without common endings; every number is the word `0`.
+pub(super) fn content_words(text: &str) -> BTreeSet<String> {
+    let lower = text.to_lowercase();
+    lower
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty() && !FUNCTION_WORDS.contains(word))
+        .map(|word| if word.starts_with(|c: char| c.is_ascii_digit()) { "0".to_owned() } else { stem(word) })
+        .collect()
+}
+
+/// Whether a text looks English: it is short, or some of its words are English function words.
+pub(super) fn is_english(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    let words: Vec<&str> =
+        lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    let letters = text.chars().filter(|c| c.is_alphabetic());
+    let foreign = letters.clone().filter(|c| !c.is_ascii()).count();
+    let mostly_ascii = foreign * 10 <= letters.count();
+    mostly_ascii && (words.len() < 4 || words.iter().any(|word| FUNCTION_WORDS.contains(word)))
+}
+
+fn stem(word: &str) -> String {
+    for ending in ["ing", "ed", "es", "s", "e"] {
+        if let Some(stem) = word.strip_suffix(ending).filter(|stem| stem.len() >= 3) {
+            return stem.to_owned();
+        }
+    }
+    word.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_of_a_word_meet() {
+        for (one, other) in [
+            ("files", "file"),
+            ("trained", "train"),
+            ("processes", "process"),
+            ("saving", "save"),
+            ("12", "3.5"),
+        ] {
+            assert!(!content_words(one).is_disjoint(&content_words(other)), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn other_languages_are_not_taken_for_english() {
+        assert!(is_english("List the files in my workspace"));
+        assert!(!is_english("Liste bitte alle Dateien auf"));
+        assert!(!is_english("请列出我的文件"));
+    }
+}
