@@ -51,11 +51,12 @@ pub struct Limits {
     /// Processor time of each process, in seconds (default 60). At the limit SIGXCPU, one second later SIGKILL.
     pub cpu_seconds: u64,
     /// Private writable memory of each process, in bytes (default 1 GiB): `RLIMIT_DATA`, which counts what is written
-    /// and not what an interpreter merely reserves. A whole tree may use `processes` times as much; see also
-    /// `address_space_bytes`.
+    /// and not what an interpreter merely reserves; shared anonymous memory is refused, shared files lie in `/tmp` or the
+    /// workspace. A whole tree may use `processes` times as much; when that is too much for the machine, the kernel's
+    /// out-of-memory killer takes the sandbox first.
     pub memory_bytes: u64,
-    /// Address space of each process, in bytes (default 16 GiB): `RLIMIT_AS`. It must be generous, since V8 reserves
-    /// far more than it uses; it bounds the shared memory that `memory_bytes` does not count.
+    /// Address space of each process, in bytes (default 64 GiB): `RLIMIT_AS`. It must be generous, since V8 reserves
+    /// far more than it uses (10 GiB for each WebAssembly memory).
     pub address_space_bytes: u64,
     /// Processes and threads alive at once, the sandbox's own init included (default 64).
     pub processes: u64,
@@ -77,7 +78,7 @@ impl Default for Limits {
         Self {
             cpu_seconds: 60,
             memory_bytes: 1 << 30,
-            address_space_bytes: 16 << 30,
+            address_space_bytes: 64 << 30,
             processes: 64,
             open_files: 256,
             file_size_bytes: 256 << 20,
@@ -126,10 +127,7 @@ pub struct Command {
 
 impl Command {
     /// A command with arguments and empty standard input.
-    pub fn new<A: Into<OsString>>(
-        program: impl Into<PathBuf>,
-        args: impl IntoIterator<Item = A>,
-    ) -> Self {
+    pub fn new<A: Into<OsString>>(program: impl Into<PathBuf>, args: impl IntoIterator<Item = A>) -> Self {
         Self { program: program.into(), args: args.into_iter().map(Into::into).collect(), stdin: Vec::new() }
     }
 
@@ -138,7 +136,8 @@ impl Command {
         if self.program.as_os_str().is_empty() {
             return Err(invalid("the program is empty"));
         }
-        let texts = || std::iter::once(self.program.as_os_str()).chain(self.args.iter().map(OsString::as_os_str));
+        let texts =
+            || std::iter::once(self.program.as_os_str()).chain(self.args.iter().map(OsString::as_os_str));
         if texts().any(has_nul) {
             return Err(invalid("the program or an argument holds a NUL byte"));
         }
@@ -175,14 +174,17 @@ impl Policy {
             return Err(invalid(format!("the working directory {} must be absolute", cwd.display())));
         }
         let bad_name = |name: &str| name.is_empty() || name.contains(['=', '\0']);
-        if let Some((name, _)) = self.env.iter().find(|(name, value)| bad_name(name) || value.contains('\0')) {
+        if let Some((name, _)) = self.env.iter().find(|(name, value)| bad_name(name) || value.contains('\0'))
+        {
             return Err(invalid(format!("the variable {name:?} has an impossible name or value")));
         }
         if self.env.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > COMMAND_BYTES_MAX {
             return Err(invalid("the environment exceeds 1 MiB"));
         }
         if self.limits.processes < 2 {
-            return Err(invalid("the limit of processes must be at least 2: the sandbox's init is one of them"));
+            return Err(invalid(
+                "the limit of processes must be at least 2: the sandbox's init is one of them",
+            ));
         }
         Ok(())
     }
@@ -191,7 +193,10 @@ impl Policy {
 fn validate_bind(bind: &Path) -> Result<(), SandboxError> {
     let plain = bind.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     if !bind.is_absolute() || !plain || bind.parent().is_none() || has_nul(bind.as_os_str()) {
-        return Err(invalid(format!("the folder {} must be absolute, without `..`, below the root", bind.display())));
+        return Err(invalid(format!(
+            "the folder {} must be absolute, without `..`, below the root",
+            bind.display()
+        )));
     }
     if bind == Path::new(TMP) || RESERVED.iter().any(|reserved| bind.starts_with(reserved)) {
         return Err(invalid(format!("the folder {} would cover one of the sandbox's own", bind.display())));
@@ -213,11 +218,13 @@ mod tests {
 
     #[test]
     fn folders_that_would_open_the_sandbox_are_refused() {
-        for bind in ["/", "relative", "/opt/../etc", "/proc/sys", "/workspace/x", "/tmp", "/dev", "/opt/a\0b"] {
+        for bind in ["/", "relative", "/opt/../etc", "/proc/sys", "/workspace/x", "/tmp", "/dev", "/opt/a\0b"]
+        {
             let policy = Policy { read_only_binds: vec![bind.into()], ..Policy::default() };
             assert!(matches!(policy.validate(), Err(SandboxError::InvalidPolicy { .. })), "{bind:?}");
         }
-        let policy = Policy { read_only_binds: vec!["/tmp/prefix".into(), "/opt/python".into()], ..Policy::default() };
+        let policy =
+            Policy { read_only_binds: vec!["/tmp/prefix".into(), "/opt/python".into()], ..Policy::default() };
         assert!(policy.validate().is_ok());
         for workspace in ["/", "here"] {
             let policy = Policy { workspace: Some(workspace.into()), ..Policy::default() };

@@ -29,7 +29,8 @@ pub(crate) fn run(
 ) -> Result<Outcome, SandboxError> {
     let mut session = Session::start(launcher, policy, command)?;
     let wake = Arc::new(
-        eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(failed("make an event descriptor"))?,
+        eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(failed("make an event descriptor"))?,
     );
     let waker = Arc::clone(&wake);
     let watch = cancel.watch(move || {
@@ -274,7 +275,8 @@ impl Session {
             }
         };
         if let (Some(layer), Some(_)) = (enforced.missing(), ended) {
-            let reason = "the launcher did not report it; is it of the same version?".to_owned();
+            let reason =
+                "the launcher did not report it: it failed on the way, or is of another version".to_owned();
             return Err(SandboxError::LayerUnavailable { layer, reason });
         }
         Ok(Outcome {

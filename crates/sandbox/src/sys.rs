@@ -145,10 +145,19 @@ pub(crate) fn wait_any() -> io::Result<(i32, c_int, Usage)> {
     Ok((pid, status, usage))
 }
 
-/// Sets the soft and hard limit of a resource.
-pub(crate) fn set_limit(resource: rustix::process::Resource, soft: u64, hard: u64) -> io::Result<()> {
-    let limit = rustix::process::Rlimit { current: Some(soft), maximum: Some(hard) };
-    rustix::process::setrlimit(resource, limit).map_err(io::Error::from)
+/// A resource as `setrlimit` numbers it; the type differs between C libraries.
+pub(crate) type Resource = libc::__rlimit_resource_t;
+
+/// Sets the soft and hard limit of a resource, or leaves them at the present hard limit where that is lower: it cannot
+/// be raised, and need not be.
+pub(crate) fn set_limit(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a live, writable value of the right type.
+    check(unsafe { libc::getrlimit(resource, &raw mut limit) })?;
+    limit.rlim_max = limit.rlim_max.min(hard);
+    limit.rlim_cur = limit.rlim_max.min(soft);
+    // SAFETY: the pointer is to a live value of the right type.
+    check(unsafe { libc::setrlimit(resource, &raw const limit) })
 }
 
 /// `execve(2)`; returns only when it fails.

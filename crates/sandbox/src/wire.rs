@@ -4,7 +4,8 @@
 use crate::{Command, Enforced, Layer, Limits, Policy, Usage};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
 };
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
@@ -26,7 +27,8 @@ pub(crate) enum Text {
 impl<T: AsRef<OsStr> + ?Sized> From<&T> for Text {
     fn from(text: &T) -> Self {
         let text = text.as_ref();
-        text.to_str().map_or_else(|| Self::Bytes(text.as_bytes().to_vec()), |text| Self::Utf8(text.to_owned()))
+        text.to_str()
+            .map_or_else(|| Self::Bytes(text.as_bytes().to_vec()), |text| Self::Utf8(text.to_owned()))
     }
 }
 

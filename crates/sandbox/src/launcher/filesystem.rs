@@ -19,7 +19,7 @@ use std::path::{Component, Path, PathBuf};
 pub(super) const SYSTEM_FOLDERS: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/libx32"];
 /// What a dynamic program or a Debian alternative needs of `/etc`; each only if the host has it.
 const ETC: [&str; 3] = ["/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime"];
-pub(super) const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
+const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 /// Everything that init writes into the root itself.
 const ROOT_SIZE: &str = "256k";
 /// One inode of `/tmp` for this many bytes of its size.
@@ -51,11 +51,8 @@ fn wishes(request: &Request) -> Vec<Wish<'_>> {
     let guard = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let read_only = guard | MountAttrFlags::MOUNT_ATTR_RDONLY;
     let writable = if request.allow_exec { guard } else { guard | MountAttrFlags::MOUNT_ATTR_NOEXEC };
-    let workspace_attributes = if request.workspace_read_only {
-        writable | MountAttrFlags::MOUNT_ATTR_RDONLY
-    } else {
-        writable
-    };
+    let workspace_attributes =
+        if request.workspace_read_only { writable | MountAttrFlags::MOUNT_ATTR_RDONLY } else { writable };
     let layer = Layer::PivotRoot;
     let workspace = request.workspace.iter().map(|source| Wish {
         source: Path::new(source.as_os_str()),
@@ -98,12 +95,16 @@ impl Mounts {
             let mapping = match position.and_then(|position| namespaces.get(position)) {
                 Some((_, namespace)) => namespace.as_fd(),
                 None => {
-                    let namespace = identity::owner_namespace(identity, owner)
-                        .map_err(refuse(Layer::UnprivilegedUser, "make a user namespace for a folder's owner"))?;
+                    let namespace = identity::owner_namespace(identity, owner).map_err(refuse(
+                        Layer::UnprivilegedUser,
+                        "make a user namespace for a folder's owner",
+                    ))?;
                     namespaces.push((owner, namespace));
-                    namespaces.last().map(|(_, namespace)| namespace.as_fd()).ok_or_else(|| Report::Refused {
-                        layer: Layer::UnprivilegedUser,
-                        reason: "no user namespace for a folder's owner".to_owned(),
+                    namespaces.last().map(|(_, namespace)| namespace.as_fd()).ok_or_else(|| {
+                        Report::Refused {
+                            layer: Layer::UnprivilegedUser,
+                            reason: "no user namespace for a folder's owner".to_owned(),
+                        }
                     })?
                 }
             };
@@ -172,7 +173,8 @@ impl Wish<'_> {
 }
 
 fn copy_tree(path: &Path) -> Result<OwnedFd, Errno> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
     open_tree(CWD, path, flags)
 }
 
@@ -208,7 +210,8 @@ impl Root {
 
     fn file(&self, path: &str, content: &str) -> io::Result<()> {
         let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.fd, relative(Path::new(path)), flags, Mode::from_raw_mode(0o644))?;
+        let file =
+            rustix::fs::openat(&self.fd, relative(Path::new(path)), flags, Mode::from_raw_mode(0o644))?;
         rustix::io::write(&file, content.as_bytes())?;
         Ok(())
     }
@@ -329,8 +332,11 @@ fn lay_out(root: &Root, request: &Request, system: &[Mount]) -> io::Result<()> {
     let bytes = request.limits.tmp_bytes;
     let inodes = (bytes / BYTES_PER_INODE).max(16);
     // Size 0 would mean unbounded.
-    let options =
-        [("size", &*bytes.max(BYTES_PER_INODE).to_string()), ("nr_inodes", &*inodes.to_string()), ("mode", "1777")];
+    let options = [
+        ("size", &*bytes.max(BYTES_PER_INODE).to_string()),
+        ("nr_inodes", &*inodes.to_string()),
+        ("mode", "1777"),
+    ];
     root.attach_at(&new_filesystem("tmpfs", &options, attributes)?, Path::new(TMP))
 }
 

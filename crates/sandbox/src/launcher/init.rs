@@ -135,7 +135,8 @@ impl Task {
         let env = environment(request, home);
         let program = find(request.program.as_os_str(), &env);
         let text = |text: &OsStr| {
-            CString::new(text.as_bytes()).map_err(|_| Report::Invalid { reason: "an argument holds NUL".to_owned() })
+            CString::new(text.as_bytes())
+                .map_err(|_| Report::Invalid { reason: "an argument holds NUL".to_owned() })
         };
         let args = std::iter::once(&request.program).chain(&request.args);
         Ok(Self {

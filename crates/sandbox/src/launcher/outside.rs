@@ -48,7 +48,8 @@ pub(super) fn launch() -> ! {
         Ok((control, request, input))
     });
     let Ok((control, request, input)) = received else {
-        const HINT: &[u8] = b"this argument is for the sandbox's own use: there is no policy on standard input\n";
+        const HINT: &[u8] =
+            b"this argument is for the sandbox's own use: there is no policy on standard input\n";
         rustix::io::write(rustix::stdio::stderr(), HINT).ok();
         sys::exit_now(NOT_CALLED)
     };
@@ -128,13 +129,12 @@ fn supervise(
         .map_err(refuse(Layer::DiesWithCaller, "open init's process descriptor"))?;
     // First answer: mapped. Then init arms its death signal and says so; only a launcher that is alive after that
     // gives the second answer, so init cannot miss the launcher's death.
-    let shaken = wire::signal_peer(peer).and_then(|()| wire::await_peer(peer)).and_then(|()| wire::signal_peer(peer));
-    if shaken.is_ok() {
-        let mut events = [PollFd::new(&process, PollFlags::IN), PollFd::from_borrowed_fd(control, PollFlags::IN)];
-        // Nothing more is ever sent to the launcher: readable means that the caller closed its half or is dead. When
-        // waiting fails, the tree is killed rather than left alone.
-        rustix::io::retry_on_intr(|| poll(&mut events, None)).ok();
-    }
+    // When this fails init is on its way out, and must be left the time to say why.
+    wire::signal_peer(peer).and_then(|()| wire::await_peer(peer)).and_then(|()| wire::signal_peer(peer)).ok();
+    let mut events = [PollFd::new(&process, PollFlags::IN), PollFd::from_borrowed_fd(control, PollFlags::IN)];
+    // Nothing more is ever sent to the launcher: readable means that the caller closed its half or is dead. When
+    // waiting fails, the tree is killed rather than left alone.
+    rustix::io::retry_on_intr(|| poll(&mut events, None)).ok();
     // Init's end is the end of all: the kernel kills the rest and reports init only when they are gone.
     kill_and_reap(child);
     Ok(())

@@ -1,12 +1,12 @@
 //! What init gives up for good: new privileges, capabilities, and by Landlock every right but those listed here.
 
-use super::filesystem::{DEVICES, Mount, SYSTEM_FOLDERS};
+use super::filesystem::{Mount, SYSTEM_FOLDERS};
 use super::outside::{Refusal, refuse};
 use crate::wire::{Report, Request};
 use crate::{Layer, TMP, WORKSPACE, sys};
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd, Ruleset,
-    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd,
+    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets};
 use std::io;
@@ -14,6 +14,9 @@ use std::path::Path;
 
 /// Linux has 41 capabilities as of 6.18; the set has room for 64.
 const CAPABILITIES_MAX: u32 = 64;
+
+/// Of the first thread; the stacks of others count as memory.
+const STACK_BYTES: u64 = 8 << 20;
 
 pub(super) fn forbid_new_privileges() -> Result<(), Refusal> {
     rustix::thread::set_no_new_privs(true).map_err(refuse(Layer::NoNewPrivileges, "prctl"))
@@ -48,11 +51,15 @@ pub(super) fn drop_capabilities() -> Result<(), Refusal> {
 /// Restricts this process and its children by the highest ABI that both the kernel and this crate know. Returns it.
 pub(super) fn restrict_by_landlock(request: &Request, mounts: &[Mount]) -> Result<u32, Refusal> {
     let failed = |reason: String| Report::Refused { layer: Layer::Landlock, reason };
-    let kernel = sys::landlock_abi().map_err(refuse(Layer::Landlock, "ask the kernel for its Landlock version"))?;
+    let kernel =
+        sys::landlock_abi().map_err(refuse(Layer::Landlock, "ask the kernel for its Landlock version"))?;
     let abi = ABI::from(kernel);
     let number = abi as u32;
     if number < request.min_landlock_abi.max(1) {
-        return Err(failed(format!("the policy wants ABI {}, this machine has {number}", request.min_landlock_abi)));
+        return Err(failed(format!(
+            "the policy wants ABI {}, this machine has {number}",
+            request.min_landlock_abi
+        )));
     }
     let ruleset = rules(request, mounts, abi).map_err(|error| failed(format!("make the rules: {error}")))?;
     let status = ruleset.restrict_self().map_err(|error| failed(format!("restrict: {error}")))?;
@@ -70,8 +77,9 @@ fn rules(
     mounts: &[Mount],
     abi: ABI,
 ) -> Result<RulesetCreated, Box<dyn std::error::Error>> {
-    let mut ruleset =
-        Ruleset::default().set_compatibility(CompatLevel::HardRequirement).handle_access(AccessFs::from_all(abi))?;
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(abi))?;
     // No rule ever grants the network, so handling an access denies it.
     let network = AccessNet::from_all(abi);
     if !network.is_empty() {
@@ -104,9 +112,11 @@ fn rules(
             grant(path, run)?;
         }
     }
-    for path in DEVICES.map(Path::new) {
+    // The others can be read: a shared mapping of a writable /dev/zero would be memory that no limit counts.
+    let pour = (AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate) & AccessFs::from_all(abi);
+    for path in ["/dev/null", "/dev/full"].map(Path::new) {
         if path.exists() {
-            grant(path, (AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate) & AccessFs::from_all(abi))?;
+            grant(path, pour)?;
         }
     }
     grant(Path::new(TMP), write)?;
@@ -123,29 +133,22 @@ fn rules(
 
 /// Limits of the process and, by inheritance, of all that it starts.
 pub(super) fn set_limits(request: &Request) -> io::Result<()> {
-    use rustix::process::Resource;
     let limits = &request.limits;
     for (resource, value) in [
-        (Resource::Data, limits.memory_bytes),
-        (Resource::As, limits.address_space_bytes),
-        (Resource::Nproc, limits.processes),
-        (Resource::Nofile, limits.open_files),
-        (Resource::Fsize, limits.file_size_bytes),
-        (Resource::Memlock, 64 << 10),
-        (Resource::Msgqueue, 0),
+        (libc::RLIMIT_DATA, limits.memory_bytes),
+        (libc::RLIMIT_AS, limits.address_space_bytes),
+        (libc::RLIMIT_NPROC, limits.processes),
+        (libc::RLIMIT_NOFILE, limits.open_files),
+        (libc::RLIMIT_FSIZE, limits.file_size_bytes),
+        (libc::RLIMIT_STACK, STACK_BYTES),
+        (libc::RLIMIT_MEMLOCK, 64 << 10),
+        (libc::RLIMIT_MSGQUEUE, 0),
         // Too small for any core file, and 1 rather than 0 because only 1 also keeps the kernel from starting the
         // host's core dump handler, for which 0 is no limit (core(5)).
-        (Resource::Core, 1),
+        (libc::RLIMIT_CORE, 1),
     ] {
-        let value = lower_of(resource, value);
         sys::set_limit(resource, value, value)?;
     }
     let seconds = limits.cpu_seconds.max(1);
-    let hard = lower_of(Resource::Cpu, seconds.saturating_add(1));
-    sys::set_limit(Resource::Cpu, seconds.min(hard), hard)
-}
-
-/// A limit that the caller is under already cannot be raised, and need not be.
-fn lower_of(resource: rustix::process::Resource, value: u64) -> u64 {
-    rustix::process::getrlimit(resource).maximum.map_or(value, |maximum| value.min(maximum))
+    sys::set_limit(libc::RLIMIT_CPU, seconds, seconds.saturating_add(1))
 }

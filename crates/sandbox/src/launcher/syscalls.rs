@@ -8,8 +8,8 @@ use super::outside::{Refusal, refuse};
 use crate::Layer;
 use libc::c_long;
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen as Width, SeccompCmpOp as Compare, SeccompCondition, SeccompFilter,
-    SeccompRule, sock_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen as Width, SeccompCmpOp as Compare, SeccompCondition,
+    SeccompFilter, SeccompRule, sock_filter,
 };
 use std::collections::BTreeMap;
 
@@ -91,7 +91,6 @@ const FILES: &[c_long] = &[
 
 const MEMORY: &[c_long] = &[
     libc::SYS_brk,
-    libc::SYS_mmap,
     libc::SYS_munmap,
     libc::SYS_mremap,
     libc::SYS_mprotect,
@@ -242,16 +241,26 @@ const LEGACY: &[c_long] = &[];
 /// Refused as if the kernel did not have them.
 const UNKNOWN: &[c_long] = &[libc::SYS_clone3, libc::SYS_openat2];
 
+/// Refused as if the file system could not do it, so that `cp -a` goes on without.
+const UNSUPPORTED: &[c_long] = &[
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+];
+
 /// Requests of a terminal, pipe or file that only ask or set the caller's own descriptor. TIOCSTI, TIOCLINUX and all
 /// other ways to type for the user are absent.
 const IOCTLS: &[u64] = &[
-    libc::TCGETS as u64,
-    libc::TIOCGWINSZ as u64,
-    libc::TIOCGPGRP as u64,
-    libc::FIONREAD as u64,
-    libc::FIONBIO as u64,
-    libc::FIOCLEX as u64,
-    libc::FIONCLEX as u64,
+    libc::TCGETS,
+    libc::TIOCGWINSZ,
+    libc::TIOCGPGRP,
+    libc::FIONREAD,
+    libc::FIONBIO,
+    libc::FIOCLEX,
+    libc::FIONCLEX,
     // FICLONE, FICLONERANGE: `cp` shares blocks where the file system can.
     0x4004_9409,
     0x4020_940d,
@@ -342,9 +351,18 @@ fn arguments_of_files(rules: &mut Rules) -> Result<(), Fault> {
 }
 
 fn arguments_of_processes(rules: &mut Rules) -> Result<(), Fault> {
+    // RLIMIT_DATA counts neither shared anonymous memory nor what grows downwards; a file mapping is bounded by the file.
+    let (anonymous, shared) = (libc::MAP_ANONYMOUS.unsigned_abs(), libc::MAP_SHARED.unsigned_abs());
+    let grows = libc::MAP_GROWSDOWN.unsigned_abs();
+    rules.insert(
+        libc::SYS_mmap,
+        vec![rule(3, without(grows | anonymous), 0)?, rule(3, without(grows | shared), 0)?],
+    );
     rules.insert(libc::SYS_clone, vec![rule(0, without(NEW_NAMESPACES.unsigned_abs()), 0)?]);
-    let options =
-        PRCTLS.iter().map(|option| rule(0, Compare::Eq, u64::from(option.unsigned_abs()))).collect::<Result<_, _>>()?;
+    let options = PRCTLS
+        .iter()
+        .map(|option| rule(0, Compare::Eq, u64::from(option.unsigned_abs())))
+        .collect::<Result<_, _>>()?;
     rules.insert(libc::SYS_prctl, options);
     // Only to ask which one is in force, as some interpreters do.
     rules.insert(libc::SYS_personality, vec![rule(0, Compare::Eq, 0xffff_ffff)?]);
@@ -372,7 +390,7 @@ fn without(bits: u32) -> Compare {
 }
 
 /// Comes before the list: kills on a foreign architecture and on x32, whose calls bear the native architecture and a
-/// marked number; answers ENOSYS for [`UNKNOWN`].
+/// marked number; answers for [`UNKNOWN`] and [`UNSUPPORTED`].
 fn preamble() -> BpfProgram {
     const NUMBER_OFFSET: u32 = 0;
     const ARCH_OFFSET: u32 = 4;
@@ -393,9 +411,11 @@ fn preamble() -> BpfProgram {
         jump(libc::BPF_JGE, X32_BIT, 0, 1),
         answer(libc::SECCOMP_RET_KILL_PROCESS),
     ];
-    for call in UNKNOWN {
-        program.push(jump(libc::BPF_JEQ, u32::try_from(*call).unwrap_or(u32::MAX), 0, 1));
-        program.push(answer(libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs()));
+    for (calls, errno) in [(UNKNOWN, libc::ENOSYS), (UNSUPPORTED, libc::EOPNOTSUPP)] {
+        for call in calls {
+            program.push(jump(libc::BPF_JEQ, u32::try_from(*call).unwrap_or(u32::MAX), 0, 1));
+            program.push(answer(libc::SECCOMP_RET_ERRNO | errno.unsigned_abs()));
+        }
     }
     program
 }
@@ -416,7 +436,9 @@ mod tests {
 
     #[test]
     fn no_call_is_listed_twice() {
-        let lists = [FILES, MEMORY, PROCESSES, CLOCKS_AND_SYSTEM, LOCAL_SOCKETS, LEGACY, UNKNOWN].concat();
+        let lists =
+            [FILES, MEMORY, PROCESSES, CLOCKS_AND_SYSTEM, LOCAL_SOCKETS, LEGACY, UNKNOWN, UNSUPPORTED]
+                .concat();
         let distinct: std::collections::BTreeSet<_> = lists.iter().collect();
         assert_eq!(distinct.len(), lists.len());
     }

@@ -1,0 +1,12 @@
+//! What the sandbox must hold, tested from outside on the real kernel. Every attack is first shown to succeed without
+//! the sandbox, then to fail in it; as root, each runs for a root caller and for an ordinary one.
+
+mod files;
+mod kernel;
+mod layers;
+mod lifecycle;
+mod network;
+mod ordinary;
+mod processes;
+mod resources;
+mod stage;
