@@ -1,0 +1,380 @@
+//! What follows from something that came in.
+
+use jiff::Timestamp;
+use kamil_protocol::{
+    ErrorCode, NodeId, Problem, StepId,
+    event::TaskEvent,
+    placement::Placement,
+    task::{ApprovalRequest, Decision, Labels, StepError, StepKind, StepSpec, StepStatus, TaskRequest},
+};
+use serde_json::Value;
+
+use crate::{
+    failure::{RetryClass, Verdict, judge},
+    step::Step,
+    task::{FoldError, Task, unknown},
+};
+
+/// What a step returned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepOutput {
+    /// The result.
+    pub output: Value,
+    /// Labels on it.
+    pub labels: Labels,
+    /// Layers of confinement that were enforced.
+    pub enforced: Vec<String>,
+    /// Prompt tokens read.
+    pub tokens_in: Option<u32>,
+    /// Tokens written.
+    pub tokens_out: Option<u32>,
+}
+
+/// How the graph goes on after a step.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Growth {
+    /// What is done less well than asked, and why.
+    pub degraded: Vec<String>,
+    /// Steps to be added; [`graph::validate`](crate::graph::validate) has passed them.
+    pub steps: Vec<StepSpec>,
+}
+
+/// Something that came in.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// A node was chosen for a ready step.
+    Placed {
+        /// The step.
+        step: StepId,
+        /// The node.
+        node: NodeId,
+        /// The model, for steps of an LLM node.
+        model: Option<String>,
+        /// The node has this long.
+        lease_ms: u64,
+        /// Why there.
+        placement: Placement,
+    },
+    /// No node can take a ready step now.
+    Waiting {
+        /// The step.
+        step: StepId,
+        /// What it waits for, for the person.
+        reason: String,
+    },
+    /// A node answered.
+    Succeeded {
+        /// The step.
+        step: StepId,
+        /// The attempt.
+        attempt: u32,
+        /// What it returned.
+        result: StepOutput,
+        /// How the graph goes on.
+        then: Growth,
+    },
+    /// An attempt ended without a result; attempt 0 gives up a step that was never started.
+    Failed {
+        /// The step.
+        step: StepId,
+        /// The attempt.
+        attempt: u32,
+        /// Why.
+        error: StepError,
+        /// Whether it may be tried again.
+        class: RetryClass,
+        /// Nobody told how the attempt ended: the connection broke, or the lease ran out.
+        lost: bool,
+        /// How the graph goes on if there is no other attempt.
+        otherwise: Growth,
+    },
+    /// Nobody can tell any more whether the step had its effect.
+    Doubted {
+        /// The step.
+        step: StepId,
+        /// Why nobody can tell.
+        reason: String,
+    },
+    /// The tool node wants the person's yes.
+    ApprovalNeeded {
+        /// The step.
+        step: StepId,
+        /// The attempt.
+        attempt: u32,
+        /// What the person is asked.
+        request: ApprovalRequest,
+    },
+    /// The person decided.
+    Decided {
+        /// The step.
+        step: StepId,
+        /// What.
+        decision: Decision,
+        /// The digest that they saw; without one, whatever is asked now.
+        digest: Option<String>,
+    },
+    /// The person stops the task.
+    Cancel {
+        /// Why.
+        reason: String,
+    },
+    /// The task's deadline passed.
+    Deadline,
+    /// The orchestrator starts again: no attempt that was running is being listened to.
+    Restarted,
+}
+
+/// Why an input changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// The task has ended.
+    #[error("the task has ended")]
+    Ended,
+    /// There is no step of this name.
+    #[error("the task has no step `{0}`")]
+    UnknownStep(StepId),
+    /// The reply is to an attempt that is over.
+    #[error("attempt {attempt} at step `{step}` is over")]
+    Stale {
+        /// The step.
+        step: StepId,
+        /// The attempt.
+        attempt: u32,
+    },
+    /// The step does not wait for the person.
+    #[error("step `{0}` does not wait for a decision")]
+    NotAsked(StepId),
+    /// The person decided on something else than what is asked now.
+    #[error("step `{step}` asks about {asked}, not about {given}: nothing was approved")]
+    OtherDigest {
+        /// The step.
+        step: StepId,
+        /// The digest of what is asked.
+        asked: String,
+        /// The digest in the decision.
+        given: String,
+    },
+    /// The events do not fit the state; a fault in Kamil.
+    #[error("the decision does not fit the task")]
+    Fold(#[from] FoldError),
+}
+
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        let code = match &rejection {
+            Rejection::UnknownStep(_) => ErrorCode::StepUnknown,
+            Rejection::Fold(_) => ErrorCode::Internal,
+            _ => ErrorCode::Conflict,
+        };
+        Self::new(code, format!("{rejection}."))
+    }
+}
+
+impl Task {
+    /// The events that begin a task.
+    #[must_use]
+    pub fn begin(
+        request: TaskRequest,
+        idempotency_key: Option<String>,
+        first: Vec<StepSpec>,
+    ) -> Vec<TaskEvent> {
+        vec![
+            TaskEvent::TaskCreated { request, idempotency_key },
+            TaskEvent::StepsAdded { cause: None, steps: first },
+        ]
+    }
+
+    /// What follows from an input, as events that [`Task::apply`] accepts one after the other.
+    ///
+    /// # Errors
+    /// [`Rejection`] when the input comes too late or fits nothing; the state needs no change then.
+    pub fn decide(&self, input: Input) -> Result<Vec<TaskEvent>, Rejection> {
+        if self.ended.is_some() {
+            return Err(Rejection::Ended);
+        }
+        match input {
+            Input::Placed { step, node, model, lease_ms, placement } => {
+                let attempt = self.standing(&step, StepStatus::Ready)?.attempt + 1;
+                Ok(vec![TaskEvent::StepStarted { step, attempt, node, model, lease_ms, placement }])
+            }
+            Input::Waiting { step, reason } => {
+                let known = self.standing(&step, StepStatus::Ready)?.waiting.as_ref() == Some(&reason);
+                Ok(if known { Vec::new() } else { vec![TaskEvent::StepWaiting { step, reason }] })
+            }
+            Input::Succeeded { step, attempt, result, then } => {
+                self.attempting(&step, attempt)?;
+                let StepOutput { output, labels, enforced, tokens_in, tokens_out } = result;
+                let mut events = vec![TaskEvent::StepSucceeded {
+                    step: step.clone(),
+                    attempt,
+                    output,
+                    labels,
+                    enforced,
+                    tokens_in,
+                    tokens_out,
+                }];
+                grow(&mut events, step, then);
+                Ok(events)
+            }
+            Input::Failed { step, attempt, error, class, lost, otherwise } => {
+                self.failure(step, attempt, error, class, lost, otherwise)
+            }
+            Input::Doubted { step, reason } => {
+                let found = self.find(&step)?;
+                if !matches!(found.status, StepStatus::Running | StepStatus::Ready) || found.attempt == 0 {
+                    return Err(Rejection::Stale { attempt: found.attempt, step });
+                }
+                Ok(vec![TaskEvent::StepOutcomeUnknown { step, attempt: found.attempt, reason }])
+            }
+            Input::ApprovalNeeded { step, attempt, request } => {
+                self.attempting(&step, attempt)?;
+                Ok(vec![TaskEvent::ApprovalRequested { step, request }])
+            }
+            Input::Decided { step, decision, digest } => self.decision(step, decision, digest),
+            Input::Cancel { reason } => Ok(self.stop(&reason)),
+            Input::Deadline => Ok(self.stop("the task's time limit passed")),
+            Input::Restarted => Ok(self.restarted()),
+        }
+    }
+
+    /// Decides, adds what follows from the state alone, and applies it all.
+    ///
+    /// # Errors
+    /// [`Rejection`]; the state is then as it was.
+    pub fn advance(&mut self, at: Timestamp, input: Input) -> Result<Vec<TaskEvent>, Rejection> {
+        let mut events = self.decide(input)?;
+        for event in &events {
+            self.apply(at, event)?;
+        }
+        loop {
+            let next = self.settle();
+            if next.is_empty() {
+                return Ok(events);
+            }
+            for event in &next {
+                self.apply(at, event)?;
+            }
+            events.extend(next);
+        }
+    }
+
+    fn failure(
+        &self,
+        step: StepId,
+        attempt: u32,
+        error: StepError,
+        class: RetryClass,
+        lost: bool,
+        otherwise: Growth,
+    ) -> Result<Vec<TaskEvent>, Rejection> {
+        let found = self.find(&step)?;
+        let given_up = attempt == 0 && found.status == StepStatus::Ready;
+        if !given_up {
+            self.attempting(&step, attempt)?;
+        }
+        let verdict = if given_up { Verdict::Fail } else { judge(found, error.code, class, lost) };
+        match verdict {
+            Verdict::Retry => Ok(vec![TaskEvent::StepFailed { step, attempt, error, retry: true }]),
+            Verdict::Unknown => {
+                Ok(vec![TaskEvent::StepOutcomeUnknown { step, attempt, reason: error.detail }])
+            }
+            Verdict::Fail => {
+                let loss = match found.spec.kind {
+                    StepKind::Recall => Some(format!("Memory was not asked: {}", error.detail)),
+                    StepKind::Remember => Some(format!("This was not kept in memory: {}", error.detail)),
+                    _ => None,
+                };
+                let mut events =
+                    vec![TaskEvent::StepFailed { step: step.clone(), attempt, error, retry: false }];
+                events.extend(loss.map(|reason| TaskEvent::Degraded { reason }));
+                grow(&mut events, step, otherwise);
+                Ok(events)
+            }
+        }
+    }
+
+    fn decision(
+        &self,
+        step: StepId,
+        decision: Decision,
+        digest: Option<String>,
+    ) -> Result<Vec<TaskEvent>, Rejection> {
+        let found = self.find(&step)?;
+        let (asked, denial) = match (found.status, &found.approval) {
+            (StepStatus::AwaitingApproval, Some(request)) => {
+                let detail = format!("The person did not allow `{}` with these arguments.", request.tool);
+                (request.digest.clone(), StepError { code: ErrorCode::Denied, detail, next_step: None })
+            }
+            (StepStatus::OutcomeUnknown, _) => {
+                let mut error = unknown("Whether it had its effect is not known, and it was not run again.");
+                error.next_step = None;
+                (String::new(), error)
+            }
+            _ => return Err(Rejection::NotAsked(step)),
+        };
+        if let Some(given) = digest.filter(|given| *given != asked) {
+            return Err(Rejection::OtherDigest { step, asked, given });
+        }
+        let attempt = found.attempt;
+        let mut events = vec![TaskEvent::ApprovalDecided { step: step.clone(), decision, digest: asked }];
+        if decision == Decision::Deny {
+            events.push(TaskEvent::StepFailed { step, attempt, error: denial, retry: false });
+        }
+        Ok(events)
+    }
+
+    fn stop(&self, reason: &str) -> Vec<TaskEvent> {
+        let open = self.steps.iter().filter(|step| !step.status.is_final());
+        let cancelled = open.map(|step| {
+            let effect = step.spec.kind == StepKind::Tool && step.status == StepStatus::Running;
+            let reason = match (effect, step.status) {
+                (true, _) => {
+                    format!("Stopped while it ran, so part of its effect may have happened: {reason}.")
+                }
+                (_, StepStatus::OutcomeUnknown) => {
+                    format!("Stopped; whether it had its effect is not known: {reason}.")
+                }
+                _ => format!("Not run to its end: {reason}."),
+            };
+            TaskEvent::StepCancelled { step: step.id().clone(), reason }
+        });
+        std::iter::once(TaskEvent::CancelRequested { reason: reason.to_owned() }).chain(cancelled).collect()
+    }
+
+    fn restarted(&self) -> Vec<TaskEvent> {
+        let running = self.steps.iter().filter(|step| step.status == StepStatus::Running);
+        let interrupted = running.map(|step| TaskEvent::StepFailed {
+            step: step.id().clone(),
+            attempt: step.attempt,
+            error: StepError {
+                code: ErrorCode::Cancelled,
+                detail: "The orchestrator stopped while the step ran.".to_owned(),
+                next_step: None,
+            },
+            retry: true,
+        });
+        interrupted.collect()
+    }
+
+    fn find(&self, id: &StepId) -> Result<&Step, Rejection> {
+        self.step(id).ok_or_else(|| Rejection::UnknownStep(id.clone()))
+    }
+
+    fn standing(&self, id: &StepId, status: StepStatus) -> Result<&Step, Rejection> {
+        let step = self.find(id)?;
+        let stale = || Rejection::Stale { step: id.clone(), attempt: step.attempt };
+        if step.status == status { Ok(step) } else { Err(stale()) }
+    }
+
+    fn attempting(&self, id: &StepId, attempt: u32) -> Result<&Step, Rejection> {
+        let step = self.standing(id, StepStatus::Running)?;
+        if step.attempt == attempt { Ok(step) } else { Err(Rejection::Stale { step: id.clone(), attempt }) }
+    }
+}
+
+fn grow(events: &mut Vec<TaskEvent>, cause: StepId, growth: Growth) {
+    events.extend(growth.degraded.into_iter().map(|reason| TaskEvent::Degraded { reason }));
+    if !growth.steps.is_empty() {
+        events.push(TaskEvent::StepsAdded { cause: Some(cause), steps: growth.steps });
+    }
+}

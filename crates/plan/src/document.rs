@@ -1,0 +1,92 @@
+//! The task as its documents show it.
+
+use std::collections::BTreeMap;
+
+use kamil_protocol::task::{StepDoc, StepKind, StepStatus, TaskDoc, TaskSummary};
+use serde_json::Value;
+
+use crate::{step::Step, task::Task};
+
+/// Longest piece of the request that a summary repeats, in characters.
+const SUMMARY_CHARS: usize = 200;
+
+impl Task {
+    /// The task document. The answer is there as soon as it is written, though the task may not have ended.
+    #[must_use]
+    pub fn document(&self) -> TaskDoc {
+        let ended = self.ended.as_ref();
+        let written = || {
+            let answer = self.steps.iter().find(|step| step.spec.kind == StepKind::Answer)?;
+            answer.output.as_deref().and_then(Value::as_str).map(str::to_owned)
+        };
+        TaskDoc {
+            id: self.id,
+            status: self.status(),
+            input: self.request.input.clone(),
+            answer: ended.map_or_else(written, |ended| ended.answer.clone()),
+            error: ended.and_then(|ended| ended.error.clone()),
+            session: self.request.session,
+            created_at: self.created_at,
+            ended_at: ended.map(|ended| ended.at),
+            degraded: self.degraded.clone(),
+            steps: self.steps.iter().map(|step| self.step_document(step)).collect(),
+        }
+    }
+
+    /// The task's line in a list.
+    #[must_use]
+    pub fn summary(&self) -> TaskSummary {
+        let mut steps = BTreeMap::new();
+        for step in &self.steps {
+            *steps.entry(status_name(step.status).to_owned()).or_insert(0) += 1;
+        }
+        TaskSummary {
+            id: self.id,
+            status: self.status(),
+            input: self.request.input.chars().take(SUMMARY_CHARS).collect(),
+            session: self.request.session,
+            created_at: self.created_at,
+            ended_at: self.ended.as_ref().map(|ended| ended.at),
+            steps,
+        }
+    }
+
+    fn step_document(&self, step: &Step) -> StepDoc {
+        StepDoc {
+            id: step.id().clone(),
+            kind: step.spec.kind,
+            status: step.status,
+            depends_on: self.dependencies(step).map(|needed| needed.id().clone()).collect(),
+            tool: step.spec.tool.clone(),
+            inputs: step.spec.inputs.clone(),
+            output: step.output.as_deref().cloned(),
+            error: step.error.clone(),
+            node: step.node,
+            model: step.model.clone(),
+            attempt: step.attempt,
+            placement: step.placement.as_deref().cloned(),
+            waiting: step.waiting.clone(),
+            specialization: step.spec.specialization.clone(),
+            labels: step.labels.clone(),
+            approval: step.approval.clone(),
+            enforced: step.enforced.clone(),
+            started_at: step.started_at,
+            ended_at: step.ended_at,
+            tokens_in: step.tokens_in,
+            tokens_out: step.tokens_out,
+        }
+    }
+}
+
+const fn status_name(status: StepStatus) -> &'static str {
+    match status {
+        StepStatus::Pending => "pending",
+        StepStatus::Ready => "ready",
+        StepStatus::AwaitingApproval => "awaiting_approval",
+        StepStatus::Running => "running",
+        StepStatus::Succeeded => "succeeded",
+        StepStatus::Failed => "failed",
+        StepStatus::Cancelled => "cancelled",
+        StepStatus::OutcomeUnknown => "outcome_unknown",
+    }
+}

@@ -1,0 +1,413 @@
+//! The state of a task: the fold over its events.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kamil_protocol::{
+    StepId, TaskId,
+    event::TaskEvent,
+    task::{Decision, Labels, MAX_STEPS, StepError, StepSpec, StepStatus, TaskRequest, TaskStatus},
+};
+
+use crate::{labels, reference, step::Step};
+
+/// An event that cannot have happened in the state it is applied to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FoldError {
+    /// The first event is another than `task_created`, or a later one is that.
+    #[error("a task begins with `task_created`, once")]
+    Beginning,
+    /// The task has ended before.
+    #[error("the task has ended, nothing can follow")]
+    AfterEnd,
+    /// The event is about a step that was never added.
+    #[error("there is no step `{0}`")]
+    UnknownStep(StepId),
+    /// A step was added twice, depends on one that is not there, or is one too many.
+    #[error("step `{step}` cannot be added: {reason}")]
+    CannotAdd {
+        /// The step.
+        step: StepId,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The step's status does not allow the event.
+    #[error("step `{step}` is {status:?}: {event} cannot happen")]
+    Transition {
+        /// The step.
+        step: StepId,
+        /// Its status.
+        status: StepStatus,
+        /// The event.
+        event: &'static str,
+    },
+    /// The task ended while a step had not.
+    #[error("the task ended before step `{0}` did")]
+    EndTooEarly(StepId),
+}
+
+/// How a task ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    /// `succeeded`, `failed` or `cancelled`.
+    pub status: TaskStatus,
+    /// The reply.
+    pub answer: Option<String>,
+    /// Why it failed.
+    pub error: Option<StepError>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A task: the request and its graph of steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Task {
+    pub(crate) id: TaskId,
+    pub(crate) request: Arc<TaskRequest>,
+    pub(crate) created_at: Timestamp,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) degraded: Vec<String>,
+    pub(crate) cancelled: Option<String>,
+    pub(crate) ended: Option<Ended>,
+}
+
+impl Task {
+    /// The task that its first event makes.
+    ///
+    /// # Errors
+    /// [`FoldError::Beginning`] if it is another event than `task_created`.
+    pub fn create(id: TaskId, at: Timestamp, event: &TaskEvent) -> Result<Self, FoldError> {
+        let TaskEvent::TaskCreated { request, .. } = event else { return Err(FoldError::Beginning) };
+        Ok(Self {
+            id,
+            request: Arc::new(request.clone()),
+            created_at: at,
+            steps: Vec::new(),
+            degraded: Vec::new(),
+            cancelled: None,
+            ended: None,
+        })
+    }
+
+    /// The state that these events lead to.
+    ///
+    /// # Errors
+    /// [`FoldError`] at the first event that cannot have happened.
+    pub fn fold<'a>(
+        id: TaskId,
+        events: impl IntoIterator<Item = (Timestamp, &'a TaskEvent)>,
+    ) -> Result<Self, FoldError> {
+        let mut events = events.into_iter();
+        let (at, first) = events.next().ok_or(FoldError::Beginning)?;
+        let mut task = Self::create(id, at, first)?;
+        events.try_for_each(|(at, event)| task.apply(at, event))?;
+        Ok(task)
+    }
+
+    /// The task's id.
+    #[must_use]
+    pub const fn id(&self) -> TaskId {
+        self.id
+    }
+
+    /// What was asked.
+    #[must_use]
+    pub const fn request(&self) -> &Arc<TaskRequest> {
+        &self.request
+    }
+
+    /// When it was accepted.
+    #[must_use]
+    pub const fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    /// The steps, in the order in which they were added.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// The step with this name.
+    #[must_use]
+    pub fn step(&self, id: &StepId) -> Option<&Step> {
+        self.steps.iter().find(|step| step.id() == id)
+    }
+
+    /// What was done less well than asked.
+    #[must_use]
+    pub fn degraded(&self) -> &[String] {
+        &self.degraded
+    }
+
+    /// How it ended, if it has.
+    #[must_use]
+    pub const fn ended(&self) -> Option<&Ended> {
+        self.ended.as_ref()
+    }
+
+    /// Where the task stands.
+    #[must_use]
+    pub fn status(&self) -> TaskStatus {
+        if let Some(ended) = &self.ended {
+            return ended.status;
+        }
+        let any = |wanted: &[StepStatus]| self.steps.iter().any(|step| wanted.contains(&step.status));
+        if any(&[StepStatus::Running]) {
+            TaskStatus::Running
+        } else if any(&[StepStatus::AwaitingApproval, StepStatus::OutcomeUnknown])
+            && !any(&[StepStatus::Ready])
+        {
+            TaskStatus::AwaitingApproval
+        } else if self.steps.iter().any(|step| step.attempt > 0) {
+            TaskStatus::Running
+        } else {
+            TaskStatus::Queued
+        }
+    }
+
+    /// The steps that `step` depends on: those named and those that its inputs refer to.
+    pub fn dependencies(&self, step: &Step) -> impl Iterator<Item = &Step> {
+        step.dependencies.iter().filter_map(|place| self.steps.get(*place))
+    }
+
+    /// Labels on all that goes into a step: the request and the outputs it depends on.
+    #[must_use]
+    pub fn input_labels(&self, step: &Step) -> Labels {
+        let person = labels::person();
+        labels::join(self.dependencies(step).filter_map(|step| step.labels.as_ref()).chain([&person]))
+    }
+
+    /// A step's inputs with all references replaced; a failed step that is tolerated reads as null.
+    ///
+    /// # Errors
+    /// [`reference::ReferenceError`] when an output has nothing at a pointer.
+    pub fn resolve(
+        &self,
+        step: &Step,
+    ) -> Result<serde_json::Map<String, serde_json::Value>, reference::ReferenceError> {
+        reference::resolve(&step.spec.inputs, |id| {
+            let source = self.step(id)?;
+            match &source.output {
+                Some(output) => Some(Some(output.as_ref())),
+                None if source.status.is_final() && step.tolerates_failure() => Some(None),
+                None => None,
+            }
+        })
+    }
+
+    /// Takes an event.
+    ///
+    /// # Errors
+    /// [`FoldError`]; the state is then as it was.
+    pub fn apply(&mut self, at: Timestamp, event: &TaskEvent) -> Result<(), FoldError> {
+        if self.ended.is_some() {
+            return Err(FoldError::AfterEnd);
+        }
+        match event {
+            TaskEvent::TaskCreated { .. } => return Err(FoldError::Beginning),
+            TaskEvent::StepsAdded { steps, .. } => self.add(steps)?,
+            TaskEvent::Degraded { reason } => self.degraded.push(reason.clone()),
+            TaskEvent::CancelRequested { reason } => self.cancelled = Some(reason.clone()),
+            TaskEvent::TaskCompleted { status, answer, error } => {
+                if let Some(open) = self.steps.iter().find(|step| !step.status.is_final()) {
+                    return Err(FoldError::EndTooEarly(open.id().clone()));
+                }
+                self.ended =
+                    Some(Ended { status: *status, answer: answer.clone(), error: error.clone(), at });
+            }
+            about_a_step => self.apply_to_step(at, about_a_step)?,
+        }
+        self.refresh();
+        Ok(())
+    }
+
+    fn apply_to_step(&mut self, at: Timestamp, event: &TaskEvent) -> Result<(), FoldError> {
+        match event {
+            TaskEvent::StepStarted { step, attempt, node, model, placement, .. } => {
+                let step = self.in_status(step, "start", &[StepStatus::Ready])?;
+                if *attempt != step.attempt + 1 {
+                    return Err(impossible(step, "start"));
+                }
+                step.status = StepStatus::Running;
+                step.attempt = *attempt;
+                step.node = Some(*node);
+                step.model.clone_from(model);
+                step.placement = Some(Arc::new(placement.clone()));
+                step.started_at = Some(at);
+                step.waiting = None;
+            }
+            TaskEvent::StepWaiting { step, reason } => {
+                self.in_status(step, "wait", &[StepStatus::Ready])?.waiting = Some(reason.clone());
+            }
+            TaskEvent::StepSucceeded { step, attempt, output, labels, enforced, tokens_in, tokens_out } => {
+                let step = self.running(step, *attempt, "success")?;
+                step.status = StepStatus::Succeeded;
+                step.output = Some(Arc::new(output.clone()));
+                step.labels = Some(labels.clone());
+                step.enforced.clone_from(enforced);
+                (step.tokens_in, step.tokens_out) = (*tokens_in, *tokens_out);
+                (step.error, step.ended_at) = (None, Some(at));
+            }
+            TaskEvent::StepFailed { step, attempt, error, retry } => {
+                self.failed(at, step, *attempt, error, *retry)?;
+            }
+            TaskEvent::StepOutcomeUnknown { step, attempt, reason } => {
+                let step = self.in_status(step, "doubt", &[StepStatus::Running, StepStatus::Ready])?;
+                if *attempt != step.attempt || *attempt == 0 {
+                    return Err(impossible(step, "doubt"));
+                }
+                step.status = StepStatus::OutcomeUnknown;
+                step.waiting = None;
+                step.error = Some(unknown(reason));
+            }
+            TaskEvent::ApprovalRequested { step, request } => {
+                let step = self.in_status(step, "asking", &[StepStatus::Running])?;
+                step.status = StepStatus::AwaitingApproval;
+                step.approval = Some(request.clone());
+            }
+            TaskEvent::ApprovalDecided { step, decision, digest } => self.decided(step, *decision, digest)?,
+            TaskEvent::StepCancelled { step, reason } => {
+                let step = self.known(step)?;
+                if step.status.is_final() {
+                    return Err(impossible(step, "cancellation"));
+                }
+                step.status = StepStatus::Cancelled;
+                step.ended_at = Some(at);
+                (step.approval, step.waiting) = (None, None);
+                step.error = Some(StepError {
+                    code: kamil_protocol::ErrorCode::Cancelled,
+                    detail: reason.clone(),
+                    next_step: None,
+                });
+            }
+            _ => return Err(FoldError::Beginning),
+        }
+        Ok(())
+    }
+
+    fn failed(
+        &mut self,
+        at: Timestamp,
+        step: &StepId,
+        attempt: u32,
+        error: &StepError,
+        retry: bool,
+    ) -> Result<(), FoldError> {
+        let step = self.known(step)?;
+        let possible = match step.status {
+            StepStatus::Running => attempt == step.attempt,
+            // Given up before an attempt: no node, or a step it needs has failed.
+            StepStatus::Pending | StepStatus::Ready => attempt == 0 && !retry,
+            StepStatus::AwaitingApproval | StepStatus::OutcomeUnknown => attempt == step.attempt && !retry,
+            StepStatus::Succeeded | StepStatus::Failed | StepStatus::Cancelled => false,
+        };
+        if !possible {
+            return Err(impossible(step, "failure"));
+        }
+        step.approval = None;
+        step.fail(at, error, retry);
+        Ok(())
+    }
+
+    fn decided(&mut self, step: &StepId, decision: Decision, digest: &str) -> Result<(), FoldError> {
+        let waits = [StepStatus::AwaitingApproval, StepStatus::OutcomeUnknown];
+        let step = self.in_status(step, "decision", &waits)?;
+        if decision == Decision::Deny {
+            return Ok(());
+        }
+        if step.status == StepStatus::OutcomeUnknown {
+            step.reruns += 1;
+            step.doubtful = false;
+            step.failures = 0;
+            step.failed_on.clear();
+        } else {
+            step.approved = Some(digest.to_owned());
+        }
+        step.approval = None;
+        step.status = StepStatus::Ready;
+        Ok(())
+    }
+
+    fn add(&mut self, specs: &[StepSpec]) -> Result<(), FoldError> {
+        let mut all: Vec<&StepId> = self.steps.iter().map(Step::id).collect();
+        for spec in specs {
+            let refuse = |reason| FoldError::CannotAdd { step: spec.id.clone(), reason };
+            if all.contains(&&spec.id) {
+                return Err(refuse("there is one of this name"));
+            }
+            if all.len() == MAX_STEPS {
+                return Err(refuse("the graph is full"));
+            }
+            all.push(&spec.id);
+        }
+        let mut added = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let refuse = |reason| FoldError::CannotAdd { step: spec.id.clone(), reason };
+            let references =
+                reference::collect(&spec.inputs).map_err(|_| refuse("its references have no form"))?;
+            let named = spec.depends_on.iter().chain(references.iter().map(|reference| &reference.step));
+            let mut places = Vec::new();
+            for id in named {
+                let place = all.iter().position(|known| *known == id);
+                let place = place.ok_or_else(|| refuse("it depends on a step that is not there"))?;
+                if !places.contains(&place) {
+                    places.push(place);
+                }
+            }
+            added.push(Step::new(spec.clone(), places));
+        }
+        self.steps.extend(added);
+        Ok(())
+    }
+
+    fn refresh(&mut self) {
+        for place in 0..self.steps.len() {
+            let step = &self.steps[place];
+            if step.status != StepStatus::Pending {
+                continue;
+            }
+            let tolerant = step.tolerates_failure();
+            let satisfied = self.dependencies(step).all(|needed| {
+                needed.status == StepStatus::Succeeded || (tolerant && needed.status.is_final())
+            });
+            if satisfied {
+                self.steps[place].status = StepStatus::Ready;
+            }
+        }
+    }
+
+    fn known(&mut self, id: &StepId) -> Result<&mut Step, FoldError> {
+        let found = self.steps.iter_mut().find(|step| step.id() == id);
+        found.ok_or_else(|| FoldError::UnknownStep(id.clone()))
+    }
+
+    fn in_status(
+        &mut self,
+        id: &StepId,
+        event: &'static str,
+        allowed: &[StepStatus],
+    ) -> Result<&mut Step, FoldError> {
+        let step = self.known(id)?;
+        if allowed.contains(&step.status) { Ok(step) } else { Err(impossible(step, event)) }
+    }
+
+    fn running(&mut self, id: &StepId, attempt: u32, event: &'static str) -> Result<&mut Step, FoldError> {
+        let step = self.in_status(id, event, &[StepStatus::Running])?;
+        if step.attempt == attempt { Ok(step) } else { Err(impossible(step, event)) }
+    }
+}
+
+fn impossible(step: &Step, event: &'static str) -> FoldError {
+    FoldError::Transition { step: step.id().clone(), status: step.status, event }
+}
+
+pub(crate) fn unknown(reason: &str) -> StepError {
+    StepError {
+        code: kamil_protocol::ErrorCode::OutcomeUnknown,
+        detail: reason.to_owned(),
+        next_step: Some(
+            "Look whether the effect happened, then approve to run it again, or deny to leave it.".to_owned(),
+        ),
+    }
+}

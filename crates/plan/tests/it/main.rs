@@ -1,0 +1,31 @@
+//! The task graph from outside: what may be added, what follows, and what holds whatever happens.
+
+mod graph;
+mod machine;
+mod properties;
+
+use kamil_protocol::{
+    StepId,
+    task::{StepKind, StepSpec},
+};
+use serde_json::{Map, Value};
+
+pub(crate) fn id(name: &str) -> StepId {
+    name.parse().unwrap()
+}
+
+pub(crate) fn spec(name: &str, kind: StepKind, needs: &[&str]) -> StepSpec {
+    StepSpec {
+        id: id(name),
+        kind,
+        tool: (kind == StepKind::Tool).then(|| "calc.evaluate".to_owned()),
+        inputs: Map::new(),
+        depends_on: needs.iter().map(|need| id(need)).collect(),
+        specialization: None,
+        tolerates_failure: false,
+    }
+}
+
+pub(crate) fn inputs(value: &Value) -> Map<String, Value> {
+    value.as_object().unwrap().clone()
+}
