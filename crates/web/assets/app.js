@@ -1,45 +1,41 @@
 // Puts the page together.
 
-import { call } from "./api.js";
+import { Approvals } from "./approvals.js";
 import { Chat } from "./chat.js";
-import { element, visible } from "./element.js";
 import { Fleet } from "./fleet.js";
 import { Graph } from "./graph.js";
 import { Recall } from "./recall.js";
+import { tabs } from "./tabs.js";
+import { Tasks } from "./tasks.js";
 
 const $ = (id) => document.getElementById(id);
 
-const graph = new Graph({ graph: $("graph"), step: $("step"), approvals: $("approvals") });
-const chat = new Chat({
-  messages: $("messages"), form: $("ask"), input: $("input"), send: $("send"), cancel: $("cancel"), connection: $("connection"), graph,
-});
 const fleet = new Fleet($("nodes"));
-new Recall({ form: $("recall"), query: $("query"), hits: $("hits") });
+const recall = new Recall({ form: $("recall"), query: $("query"), hits: $("hits") });
+const tasks = new Tasks($("tasks"), (id) => open(id));
 
-const panels = ["graph", "fleet", "memory", "tasks"];
-
-function select(chosen) {
-  for (const name of panels) {
-    $(`tab-${name}`).setAttribute("aria-selected", String(name === chosen));
-    $(`panel-${name}`).hidden = name !== chosen;
-  }
+const select = tabs(["graph", "fleet", "memory", "tasks"], (chosen) => {
   if (chosen === "fleet") fleet.start(); else fleet.stop();
-  if (chosen === "tasks") listTasks();
-}
+  if (chosen === "memory") recall.search();
+  if (chosen === "tasks") tasks.list();
+});
 
-async function listTasks() {
+const chat = new Chat({
+  messages: $("messages"), form: $("ask"), input: $("input"), send: $("send"), cancel: $("cancel"), connection: $("connection"),
+  graph: new Graph({ graph: $("graph"), step: $("step") }), approvals: new Approvals($("approvals")), select,
+});
+
+async function open(id) {
   try {
-    const page = await call("GET", "/v1/tasks?limit=50");
-    $("tasks").replaceChildren(...page.items.map((task) => element("li", {},
-      element("button", { type: "button", class: `task ${task.status}`, onclick: () => { select("graph"); chat.open(task.id); } },
-        visible(task.input), element("span", { class: "quiet" }, ` ${task.status}, ${new Date(task.created_at).toLocaleString()}`)))));
+    await chat.open(id);
+    $("connection").textContent = "";
+    select("graph");
+    $("tab-graph").focus();
   } catch (error) {
-    $("tasks").replaceChildren(element("li", { class: "error" }, error.message));
+    $("connection").textContent = error.message;
   }
 }
 
-for (const name of panels) $(`tab-${name}`).addEventListener("click", () => select(name));
-$("new-conversation").addEventListener("click", () => chat.startOver());
+$("new-conversation").addEventListener("click", () => { chat.startOver(); $("input").focus(); });
 
-const last = sessionStorage.getItem("task");
-if (last) chat.open(last).catch(() => sessionStorage.removeItem("task"));
+chat.restore();

@@ -1,20 +1,20 @@
-// The conversation: asks, shows the answer as it is written, and can take a running answer up again after a reload.
+// The conversation: asks, shows the answer as it is written, and takes everything up again after a reload.
 
 import { call, follow } from "./api.js";
-import { element } from "./element.js";
-import { markdown } from "./markdown.js";
+import { element, prose } from "./element.js";
+import { Writing } from "./writing.js";
 
-/** Puts `text` at `offset` (in Unicode scalar values), dropping what stood after it. */
-export function splice(current, offset, text) {
-  const characters = Array.from(current);
-  return characters.slice(0, offset).join("") + text;
-}
+const REMEMBERED_TURNS = 50;
+const BETWEEN_REFRESHES_MS = 120;
 
 export class Chat {
-  constructor({ messages, form, input, send, cancel, graph, connection }) {
-    Object.assign(this, { messages, form, input, send, cancel, graph, connection });
+  /** `select(panel)` brings a panel to the front; `graph` and `approvals` show the task. */
+  constructor({ messages, form, input, send, cancel, connection, graph, approvals, select }) {
+    Object.assign(this, { messages, form, input, send, cancel, connection, graph, approvals, select });
     this.session = sessionStorage.getItem("session") ?? this.renew();
-    this.stop = null;
+    this.turns = JSON.parse(sessionStorage.getItem("turns") ?? "[]");
+    this.live = null;
+    this.unsent = null;
     form.addEventListener("submit", (event) => { event.preventDefault(); this.ask(); });
     input.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); this.ask(); }
@@ -22,133 +22,241 @@ export class Chat {
     cancel.addEventListener("click", () => this.abort());
   }
 
-  renew() {
-    const session = crypto.randomUUID?.() ?? uuid();
+  renew(session = uuid()) {
+    this.session = session;
     sessionStorage.setItem("session", session);
     return session;
   }
 
-  startOver() {
+  startOver(session) {
     this.stop?.();
+    this.stop = null;
+    // Whatever is still on its way belongs to a conversation that is no longer shown.
+    this.live = null;
     this.busy(null);
-    this.session = this.renew();
-    sessionStorage.removeItem("task");
+    this.renew(session);
+    this.keep([]);
     this.messages.replaceChildren();
     this.graph.clear();
-    this.input.focus();
+    this.approvals.clear();
+    this.connection.textContent = "";
+  }
+
+  keep(turns) {
+    this.turns = turns.slice(-REMEMBERED_TURNS);
+    sessionStorage.setItem("turns", JSON.stringify(this.turns));
   }
 
   async ask() {
     const input = this.input.value.trim();
-    if (!input || this.task) return;
-    this.add("person", input);
+    if (!input || this.live) return;
+    const live = { id: null };
+    this.live = live;
+    const turn = this.add(input);
     this.input.value = "";
-    const reply = this.add("kamil", "");
-    this.busy("pending");
+    this.busy(live);
+    // The same words sent again after a lost answer are the same request.
+    if (this.unsent?.input !== input || this.unsent.session !== this.session) this.unsent = { input, session: this.session, key: uuid() };
     try {
-      const key = crypto.randomUUID?.() ?? uuid();
-      const task = await call("POST", "/v1/tasks", { input, session: this.session }, { "Idempotency-Key": key });
-      this.attach(task.id, reply);
+      const task = await call("POST", "/v1/tasks", { input, session: this.session }, { "Idempotency-Key": this.unsent.key });
+      this.unsent = null;
+      if (this.live !== live) return;
+      this.keep([...this.turns, task.id]);
+      this.attach(live, task.id, turn);
     } catch (error) {
+      if (this.live !== live) return;
+      this.live = null;
       this.busy(null);
-      fail(reply, error.message);
+      this.input.value ||= input;
+      fail(turn, error.message);
     }
   }
 
-  /** Shows a task of this or an earlier visit. */
+  /** Shows a task of this or an earlier visit, as a conversation of its own. */
   async open(id) {
-    this.stop?.();
     const task = await call("GET", `/v1/tasks/${id}`);
-    this.messages.replaceChildren();
-    this.add("person", task.input);
-    this.attach(id, this.add("kamil", task.answer ?? ""));
+    this.startOver(task.session);
+    this.keep([id]);
+    this.take(task);
   }
 
-  attach(id, reply) {
-    this.busy(id);
-    sessionStorage.setItem("task", id);
-    let text = "";
-    const refresh = throttle(() => this.refresh(id), 120);
+  /** Shows the conversation that this browser tab was in. */
+  async restore() {
+    const turns = this.turns;
+    // A person who asks before all is there goes on without the rest.
+    const overtaken = () => this.live || this.turns !== turns;
+    try {
+      const tasks = await Promise.all(turns.map((id) => call("GET", `/v1/tasks/${id}`).catch((error) => {
+        if (error.status === 404) return null;
+        throw error;
+      })));
+      if (overtaken()) return;
+      const found = tasks.filter(Boolean);
+      this.keep(found.map((task) => task.id));
+      for (const task of found) this.take(task);
+    } catch (error) {
+      if (!overtaken()) this.connection.textContent = error.message;
+    }
+  }
+
+  take(task) {
+    const turn = this.add(task.input);
+    if (isFinal(task)) {
+      this.bind(turn, task.id);
+      this.conclude(turn, task);
+    } else {
+      this.live = { id: null };
+      this.attach(this.live, task.id, turn);
+    }
+  }
+
+  attach(live, id, turn) {
+    live.id = id;
+    this.bind(turn, id);
+    this.busy(live);
+    this.shown = id;
+    const current = () => this.live === live;
+    const refresh = sequential(async () => {
+      if (!current()) return;
+      try {
+        const task = await call("GET", `/v1/tasks/${id}`);
+        if (current()) this.show(task);
+      } catch (error) {
+        if (current()) this.connection.textContent = error.message;
+      }
+    });
     refresh();
     this.stop = follow(id, {
-      record: () => refresh(),
-      delta: (delta) => {
-        text = splice(text, delta.offset, delta.text);
-        draw(reply, text);
-        this.scroll();
-      },
-      end: () => this.finish(id, reply),
+      record: refresh,
+      delta: (delta) => turn.writing.put(delta.offset, delta.text),
+      end: () => this.finish(live, id, turn),
       broken: () => { this.connection.textContent = "The connection broke; reconnecting…"; },
-      restored: () => { this.connection.textContent = ""; },
+      restored: () => { this.connection.textContent = ""; refresh(); },
+      gone: (error) => {
+        if (!current()) return;
+        this.live = null;
+        this.busy(null);
+        this.connection.textContent = "";
+        fail(turn, error.message);
+      },
     });
   }
 
-  async refresh(id) {
+  async finish(live, id, turn) {
+    let task;
     try {
-      this.graph.show(await call("GET", `/v1/tasks/${id}`));
+      task = await call("GET", `/v1/tasks/${id}`);
     } catch (error) {
-      this.connection.textContent = error.message;
+      if (this.live === live) fail(turn, error.message);
     }
+    if (this.live !== live) return;
+    this.live = null;
+    this.stop = null;
+    this.busy(null);
+    this.connection.textContent = "";
+    if (task) this.conclude(turn, task);
   }
 
-  async finish(id, reply) {
-    this.busy(null);
-    try {
-      const task = await call("GET", `/v1/tasks/${id}`);
-      this.graph.show(task);
-      if (task.answer) draw(reply, task.answer);
-      if (task.status === "cancelled") reply.append(element("p", { class: "quiet" }, "Stopped."));
-      if (task.status === "failed") fail(reply, [task.error?.detail, task.error?.next_step].filter(Boolean).join(" ") || "The task failed.");
-      reply.setAttribute("data-status", task.status);
-    } catch (error) {
-      fail(reply, error.message);
-    }
+  conclude(turn, task) {
+    if (task.answer) turn.writing.show(task.answer);
+    if (task.status === "cancelled") turn.notes.append(element("p", { class: "quiet" }, "Stopped."));
+    if (task.status === "failed") fail(turn, [task.error?.detail, task.error?.next_step].filter(Boolean).join(" ") || "The task failed.");
+    settle(turn, task.status);
+    if (!this.live) this.shown = task.id;
+    this.show(task);
     this.scroll();
+  }
+
+  show(task) {
+    if (this.shown === task.id) this.graph.show(task);
+    if (!this.live || this.live.id === task.id) this.approvals.show(task);
   }
 
   async abort() {
-    if (!this.task || this.task === "pending") return;
     try {
-      await call("POST", `/v1/tasks/${this.task}/cancel`);
+      await call("POST", `/v1/tasks/${this.live.id}/cancel`);
     } catch (error) {
       this.connection.textContent = error.message;
     }
   }
 
-  busy(task) {
-    this.task = task;
-    this.send.disabled = Boolean(task);
-    this.cancel.hidden = !task;
+  busy(live) {
+    this.send.disabled = Boolean(live);
+    this.cancel.hidden = !live?.id;
   }
 
-  add(who, text) {
-    const body = element("div", { class: "body" });
-    draw(body, text);
-    this.messages.append(element("li", { class: who }, body));
+  /** A request, and below it the place for its answer. */
+  add(input) {
+    const text = element("div", { class: "text" });
+    const notes = element("div", { class: "notes" });
+    const reply = element("li", { class: "kamil", "aria-busy": "true", "data-status": "waiting" }, element("span", { class: "hidden" }, "Kamil: "), text, notes);
+    this.messages.append(element("li", { class: "person" }, element("span", { class: "hidden" }, "You: "), element("div", { class: "text", dir: "auto" }, prose(input))), reply);
+    this.bottom = undefined;
     this.scroll();
-    return body;
+    const writing = new Writing(text, () => this.scroll());
+    return { reply, notes, writing };
   }
 
+  bind(turn, id) {
+    turn.reply.setAttribute("data-task", id);
+    turn.reply.append(element("button", { type: "button", class: "steps", onclick: () => this.inspect(id) }, "Steps"));
+  }
+
+  /** Brings the steps of one turn to the front. */
+  async inspect(id) {
+    this.shown = id;
+    this.select("graph");
+    try {
+      const task = await call("GET", `/v1/tasks/${id}`);
+      if (this.shown === id) this.graph.show(task);
+    } catch (error) {
+      this.connection.textContent = error.message;
+    }
+  }
+
+  /** Follows the text as it grows, unless the person has scrolled up to read. */
   scroll() {
-    this.messages.scrollTop = this.messages.scrollHeight;
+    const { scrollHeight, scrollTop, clientHeight } = this.messages;
+    if (this.bottom === undefined || scrollTop + clientHeight >= this.bottom - 80) this.messages.scrollTop = scrollHeight;
+    this.bottom = scrollHeight;
   }
 }
 
-function draw(target, text) {
-  target.replaceChildren(...(text ? markdown(text) : [element("p", { class: "quiet waiting" }, "…")]));
+function isFinal(task) {
+  return ["succeeded", "failed", "cancelled"].includes(task.status);
 }
 
-function fail(target, message) {
-  target.append(element("p", { class: "error" }, message));
+function settle(turn, status) {
+  turn.reply.removeAttribute("aria-busy");
+  turn.reply.setAttribute("data-status", status);
 }
 
-function throttle(action, interval) {
+function fail(turn, message) {
+  settle(turn, "failed");
+  turn.notes.append(element("p", { class: "error", role: "alert" }, prose(message)));
+}
+
+/** Runs an action again after calls that came while it ran or shortly before; never twice at a time, never out of order. */
+function sequential(action) {
   let timer = null;
-  return () => { timer ??= setTimeout(() => { timer = null; action(); }, interval); };
+  let running = false;
+  let again = false;
+  const run = async () => {
+    timer = null;
+    running = true;
+    await action();
+    running = false;
+    if (again) { again = false; timer = setTimeout(run, BETWEEN_REFRESHES_MS); }
+  };
+  return () => {
+    if (running) again = true;
+    else timer ??= setTimeout(run, BETWEEN_REFRESHES_MS);
+  };
 }
 
-// Pages that are not on a loopback or encrypted address have no crypto.randomUUID.
+// Pages that are on neither a loopback nor an encrypted address have no crypto.randomUUID.
 function uuid() {
+  if (crypto.randomUUID) return crypto.randomUUID();
   const random = crypto.getRandomValues(new Uint8Array(16));
   random[6] = (random[6] & 0x0f) | 0x40;
   random[8] = (random[8] & 0x3f) | 0x80;

@@ -12,36 +12,72 @@ export function drawing(name, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, name), attributes, children);
 }
 
+/** Sets attributes that differ from what the element has; `undefined`, `null` and `false` take one away. */
+export function assign(target, attributes) {
+  for (const [key, value] of Object.entries(attributes)) {
+    const text = value === true ? "" : String(value);
+    if (value === undefined || value === null || value === false) target.removeAttribute(key);
+    else if (target.getAttribute(key) !== text) target.setAttribute(key, text);
+  }
+}
+
 function fill(target, attributes, children) {
   for (const [key, value] of Object.entries(attributes)) {
-    if (value === undefined || value === null || value === false) continue;
     if (key.startsWith("on")) target.addEventListener(key.slice(2), value);
-    else target.setAttribute(key, value === true ? "" : String(value));
+    else assign(target, { [key]: value });
   }
-  for (const child of children.flat()) {
-    if (child !== undefined && child !== null) target.append(child);
+  for (const child of children.flat(2)) {
+    if (child !== undefined && child !== null && child !== false) target.append(child);
   }
   return target;
 }
 
-// Characters that reorder text or cannot be seen could make an approval read differently from what it does.
-const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+// Everything that cannot be seen or that reorders its neighbours: it could make an approval read differently from what it does.
+const HIDDEN = /[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu;
+// Of these, what prose has no use for; joiners, direction marks, soft hyphens and variation selectors are part of real writing.
+const DECEPTIVE = /[\p{Cc}\p{Cs}\u200b\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
 
-/** Text with invisible and reordering characters made visible. */
+const kept = (c) => c === "\n" || c === "\t";
+const code = (c) => c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
+
+/** Text in which every invisible or reordering character is named in brackets. */
 export function visible(text) {
-  return String(text).replace(HIDDEN, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  return String(text).replace(HIDDEN, (c) => (kept(c) ? c : `[U+${code(c)}]`));
 }
 
-/** A value as indented JSON, or as text if it is text. */
+/** The same as nodes, the names set apart from text that only looks like one. */
+export function exact(text) {
+  return mark(String(text), HIDDEN);
+}
+
+/** Prose as nodes: what deceives is named, what writing needs is kept. */
+export function prose(text) {
+  return mark(String(text).replaceAll("\r\n", "\n"), DECEPTIVE);
+}
+
+function mark(text, pattern) {
+  const nodes = [];
+  let from = 0;
+  for (const { 0: c, index } of text.matchAll(pattern)) {
+    if (kept(c)) continue;
+    if (index > from) nodes.push(text.slice(from, index));
+    nodes.push(element("mark", { title: "A character that cannot be seen" }, `U+${code(c)}`));
+    from = index + c.length;
+  }
+  if (from < text.length) nodes.push(text.slice(from));
+  return nodes;
+}
+
+/** A value as indented JSON, or as text if it is text; as nodes. */
 export function pretty(value) {
-  return visible(typeof value === "string" ? value : JSON.stringify(value, null, 2));
+  return typeof value === "string" ? prose(value) : exact(JSON.stringify(value, null, 2));
 }
 
 /** Milliseconds for people. */
 export function duration(ms) {
-  if (ms < 1000) return `${Math.round(ms)} ms`;
+  if (ms < 1000) return `${Math.max(Math.round(ms), 0)} ms`;
   if (ms < 60000) return `${(ms / 1000).toFixed(1)} s`;
-  return `${Math.floor(ms / 60000)} min ${Math.round((ms % 60000) / 1000)} s`;
+  return `${Math.floor(ms / 60000)} min ${Math.floor((ms % 60000) / 1000)} s`;
 }
 
 /** Bytes for people. */
@@ -50,4 +86,9 @@ export function bytes(count) {
   let unit = 0;
   while (count >= 1024 && unit < units.length - 1) { count /= 1024; unit += 1; }
   return `${count.toFixed(unit > 2 ? 1 : 0)} ${units[unit]}`;
+}
+
+/** A moment for people, in their own time. */
+export function moment(timestamp) {
+  return new Date(timestamp).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 }

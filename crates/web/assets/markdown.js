@@ -1,118 +1,216 @@
 // The Markdown that models write, as elements: headings, lists, code, quotes, tables, emphasis, links.
 // Pictures are never loaded (a picture's address can carry data away); a link shows where it leads.
+// Every rule takes time about linear in the text, whatever the text is: models repeat themselves.
 
-import { element } from "./element.js";
+import { element, prose } from "./element.js";
 
-/** Elements for a text. */
-export function markdown(text) {
+const DEEPEST = 8;
+
+/**
+ * The blocks of a text, each as its source and a function that builds its element. The element depends on the
+ * source alone, so that a text that grows need only rebuild the blocks that changed.
+ */
+export function blocks(text, depth = 0) {
   const lines = text.replace(/\r\n?/g, "\n").split("\n");
-  const blocks = [];
+  const found = [];
   let at = 0;
   while (at < lines.length) {
-    const [block, next] = readBlock(lines, at);
-    if (block) blocks.push(block);
+    if (!lines[at].trim()) { at += 1; continue; }
+    const kind = depth > DEEPEST ? PARAGRAPH : KINDS.find((one) => one.starts(lines, at));
+    const next = Math.max(kind.ends(lines, at), at + 1);
+    const own = lines.slice(at, next);
+    found.push({ source: own.join("\n"), build: () => kind.build(own, depth) });
     at = next;
   }
-  return blocks;
+  return found;
 }
 
-const FENCE = /^\s{0,3}(```|~~~)\s*([\w+-]*)/;
-const HEADING = /^(#{1,6})\s+(.*)$/;
-const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])\s+(.*)$/;
-const QUOTE = /^\s{0,3}>\s?(.*)$/;
-const RULE = /^\s{0,3}([-*_])(\s*\1){2,}\s*$/;
-const DIVIDER = /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/;
+const build = (lines, depth) => blocks(lines.join("\n"), depth).map((block) => block.build());
 
-function readBlock(lines, at) {
-  const line = lines[at];
-  if (!line.trim()) return [null, at + 1];
-  if (FENCE.test(line)) return readCode(lines, at);
-  const heading = HEADING.exec(line);
-  if (heading) return [element(`h${Math.min(heading[1].length + 2, 6)}`, {}, inline(heading[2])), at + 1];
-  if (RULE.test(line)) return [element("hr"), at + 1];
-  if (ITEM.test(line)) return readList(lines, at);
-  if (QUOTE.test(line)) return readQuote(lines, at);
-  if (line.includes("|") && DIVIDER.test(lines[at + 1] ?? "") && lines[at + 1].includes("|")) return readTable(lines, at);
-  return readParagraph(lines, at);
+const FENCE = /^\s*(`{3,}|~{3,})([^`]*)$/;
+const HEADING = /^ {0,3}(#{1,6})\s+(.*)$/s;
+const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])(?:\s(.*))?$/s;
+const QUOTE = /^ {0,3}> ?(.*)$/s;
+const RULE = /^ {0,3}(?:(?:-\s*){3,}|(?:\*\s*){3,}|(?:_\s*){3,})$/;
+
+const indent = (line) => line.length - line.trimStart().length;
+const cells = (line) => line.trim().replace(/^\||(?<!\\)\|$/g, "").split(/(?<!\\)\|/).map((cell) => cell.trim());
+
+const CODE = {
+  starts: (lines, at) => FENCE.test(lines[at]),
+  ends(lines, at) {
+    const fence = FENCE.exec(lines[at])[1];
+    return end(lines, at, (line, index) => index === at || !closes(line, fence)) + 1;
+  },
+  build(lines) {
+    const [, fence, info] = FENCE.exec(lines[0]);
+    const margin = indent(lines[0]);
+    const last = lines.length > 1 && closes(lines.at(-1), fence) ? -1 : undefined;
+    const text = lines.slice(1, last).map((line) => line.slice(Math.min(indent(line), margin))).join("\n");
+    return element("pre", { "data-language": info.trim().split(/\s/)[0].slice(0, 30) || null, tabindex: 0 }, element("code", {}, prose(text)));
+  },
+};
+
+function closes(line, fence) {
+  const text = line.trim();
+  return text.length >= fence.length && text === fence[0].repeat(text.length);
 }
 
-function readCode(lines, at) {
-  const fence = FENCE.exec(lines[at])[1];
-  const code = [];
-  let next = at + 1;
-  while (next < lines.length && !lines[next].trim().startsWith(fence)) code.push(lines[next++]);
-  return [element("pre", {}, element("code", {}, code.join("\n"))), next + 1];
-}
+const TITLE = {
+  starts: (lines, at) => HEADING.test(lines[at]),
+  ends: (_, at) => at + 1,
+  build(lines) {
+    const [, marks, text] = HEADING.exec(lines[0]);
+    // The page's own headings are h1 and h2.
+    return element(`h${Math.min(marks.length + 2, 6)}`, { dir: "auto" }, inline(text));
+  },
+};
 
-function readList(lines, at) {
-  const ordered = /\d/.test(ITEM.exec(lines[at])[2]);
-  const list = element(ordered ? "ol" : "ul");
+const LINE = { starts: (lines, at) => RULE.test(lines[at]), ends: (_, at) => at + 1, build: () => element("hr") };
+
+const LIST = {
+  starts: (lines, at) => ITEM.test(lines[at]),
+  ends(lines, at) {
+    const base = indent(lines[at]);
+    let next = at + 1;
+    while (next < lines.length) {
+      let filled = next;
+      while (filled < lines.length && !lines[filled].trim()) filled += 1;
+      if (filled === lines.length) return next;
+      const line = lines[filled];
+      const goesOn = indent(line) > base || (ITEM.test(line) && ordered(line) === ordered(lines[at]) && !RULE.test(line)) ||
+        (filled === next && !interrupts(lines, filled));
+      if (!goesOn) return next;
+      next = filled + 1;
+    }
+    return next;
+  },
+  build(lines, depth) {
+    const base = indent(lines[0]);
+    const numbered = ordered(lines[0]);
+    const items = [];
+    for (const line of lines) {
+      const item = indent(line) <= base + 1 && ITEM.exec(line);
+      if (item && ordered(line) === numbered) items.push({ text: [item[3] ?? ""], width: item[1].length + item[2].length + 1 });
+      else items.at(-1).text.push(line.slice(Math.min(indent(line), items.at(-1).width)));
+    }
+    const start = numbered ? parseInt(lines[0].trim(), 10) : 1;
+    return element(numbered ? "ol" : "ul", { start: start === 1 ? null : start, dir: "auto" },
+      items.map((item) => element("li", { dir: "auto" }, build(item.text, depth + 1))));
+  },
+};
+
+const ordered = (line) => /\d/.test(ITEM.exec(line)[2]);
+
+const CITATION = {
+  starts: (lines, at) => QUOTE.test(lines[at]),
+  ends: (lines, at) => end(lines, at, (line) => QUOTE.test(line)),
+  build: (lines, depth) => element("blockquote", { dir: "auto" }, build(lines.map((line) => QUOTE.exec(line)[1]), depth + 1)),
+};
+
+const TABLE = {
+  starts: (lines, at) => lines[at].includes("|") && Boolean(lines[at + 1]?.includes("|")) && cells(lines[at + 1]).every((cell) => /^:?-+:?$/.test(cell)),
+  ends: (lines, at) => end(lines, at, (line) => line.includes("|")),
+  build([first, , ...rest]) {
+    const names = cells(first);
+    const row = (line) => element("tr", {}, cells(line).slice(0, names.length).map((cell) => element("td", { dir: "auto" }, inline(cell))));
+    const head = element("thead", {}, element("tr", {}, names.map((cell) => element("th", { dir: "auto", scope: "col" }, inline(cell)))));
+    return element("div", { class: "scroll", tabindex: 0 }, element("table", {}, head, element("tbody", {}, rest.map(row))));
+  },
+};
+
+const PARAGRAPH = {
+  starts: () => true,
+  ends: (lines, at) => end(lines, at, (line, index) => index === at || (line.trim() && !interrupts(lines, index))),
+  build: (lines) => element("p", { dir: "auto" }, inline(lines.join("\n"))),
+};
+
+// A year at the beginning of a line is no list: only the number 1 begins one in the middle of a paragraph.
+const interrupts = (lines, at) => [CODE, TITLE, LINE, CITATION, TABLE].some((kind) => kind.starts(lines, at)) || /^\s*(?:[-*+]|1[.)])\s/.test(lines[at]);
+
+function end(lines, at, belongs) {
   let next = at;
-  while (next < lines.length) {
-    const item = ITEM.exec(lines[next]);
-    if (!item || /\d/.test(item[2]) !== ordered) break;
-    const text = [item[3]];
-    next += 1;
-    while (next < lines.length && lines[next].trim() && !ITEM.test(lines[next]) && /^\s+/.test(lines[next])) text.push(lines[next++].trim());
-    list.append(element("li", {}, inline(text.join(" "))));
-    if (next < lines.length && !lines[next].trim() && ITEM.test(lines[next + 1] ?? "")) next += 1;
-  }
-  return [list, next];
+  while (next < lines.length && belongs(lines[next], next)) next += 1;
+  return next;
 }
 
-function readQuote(lines, at) {
-  const text = [];
-  let next = at;
-  while (next < lines.length && QUOTE.test(lines[next])) text.push(QUOTE.exec(lines[next++])[1]);
-  return [element("blockquote", {}, inline(text.join(" "))), next];
-}
+const KINDS = [CODE, TITLE, LINE, LIST, CITATION, TABLE, PARAGRAPH];
 
-function readTable(lines, at) {
-  const cells = (line) => line.trim().replace(/^\||\|$/g, "").split("|").map((cell) => cell.trim());
-  const head = element("tr", {}, cells(lines[at]).map((cell) => element("th", {}, inline(cell))));
-  const body = element("tbody");
-  let next = at + 2;
-  while (next < lines.length && lines[next].includes("|")) {
-    body.append(element("tr", {}, cells(lines[next++]).map((cell) => element("td", {}, inline(cell)))));
-  }
-  return [element("table", {}, element("thead", {}, head), body), next];
-}
+const PLAIN = /[^\\`*_~![]+/y;
+const TICKS = /`+/y;
+const LINK = /!?\[([^[\]]{0,500})\]\(\s{0,9}<?([^\s()<>]{0,2000}(?:\([^\s()<>]{0,500}\)[^\s()<>]{0,500})?)>?(?:\s{1,9}"[^"]{0,500}")?\s{0,9}\)/y;
+const ESCAPE = /\\([!-/:-@[-`{-~])/y;
+const MARKS = [["***", "strong", "em"], ["___", "strong", "em"], ["**", "strong"], ["__", "strong"], ["~~", "del"], ["*", "em"], ["_", "em"]];
 
-function readParagraph(lines, at) {
-  const text = [];
-  let next = at;
-  const starts = (line) => FENCE.test(line) || HEADING.test(line) || ITEM.test(line) || QUOTE.test(line);
-  while (next < lines.length && lines[next].trim() && (next === at || !starts(lines[next]))) text.push(lines[next++]);
-  return [element("p", {}, inline(text.join("\n"))), next];
-}
-
-const SPAN = /(`+)([\s\S]+?)\1|\*\*([\s\S]+?)\*\*|__([\s\S]+?)__|\*([^*\s][^*]*?)\*|!?\[([^\]]*)\]\(([^()\s]*)\)/;
-
-function inline(text) {
+function inline(text, depth = 0) {
   const parts = [];
-  let rest = text;
-  while (rest) {
-    const span = SPAN.exec(rest);
-    if (!span) { parts.push(rest); break; }
-    if (span.index) parts.push(rest.slice(0, span.index));
-    parts.push(spanElement(span));
-    rest = rest.slice(span.index + span[0].length);
+  // Marks that no later text closes: looked for once, so that a text full of opening marks stays linear.
+  const unclosed = new Set();
+  let plain = "";
+  let at = 0;
+  while (at < text.length) {
+    const [node, next] = span(text, at, unclosed, depth);
+    if (typeof node === "string") plain += node;
+    else { parts.push(...prose(plain), node); plain = ""; }
+    at = next;
   }
+  parts.push(...prose(plain));
   return parts;
 }
 
-function spanElement(span) {
-  if (span[2] !== undefined) return element("code", {}, span[2]);
-  const strong = span[3] ?? span[4];
-  if (strong !== undefined) return element("strong", {}, inline(strong));
-  if (span[5] !== undefined) return element("em", {}, inline(span[5]));
-  return link(span[6], span[7], span[0].startsWith("!"));
+function read(pattern, text, at) {
+  pattern.lastIndex = at;
+  return pattern.exec(text);
+}
+
+function span(text, at, unclosed, depth) {
+  const plain = read(PLAIN, text, at) ?? read(ESCAPE, text, at);
+  if (plain) return [plain[1] ?? plain[0], at + plain[0].length];
+  if (text[at] === "`") return codeSpan(text, at, unclosed);
+  const target = (text[at] === "[" || text[at] === "!") && read(LINK, text, at);
+  if (target) return [link(target[1], target[2], target[0].startsWith("!")), at + target[0].length];
+  return (depth <= DEEPEST && emphasis(text, at, unclosed, depth)) || [text[at], at + 1];
+}
+
+function codeSpan(text, at, unclosed) {
+  const ticks = read(TICKS, text, at)[0];
+  let close = unclosed.has(ticks) ? -1 : at + ticks.length;
+  while (close >= 0) {
+    close = text.indexOf(ticks, close);
+    if (close < 0) break;
+    const run = read(TICKS, text, close)[0].length;
+    if (run === ticks.length) return [element("code", {}, prose(text.slice(at + run, close))), close + run];
+    close += run;
+  }
+  unclosed.add(ticks);
+  return [ticks, at + ticks.length];
+}
+
+function emphasis(text, at, unclosed, depth) {
+  const found = MARKS.find(([mark]) => text.startsWith(mark, at));
+  if (!found) return null;
+  const [mark, ...names] = found;
+  const open = at + mark.length;
+  const word = mark[0] === "_" && /\w/.test(text[at - 1] ?? "");
+  if (unclosed.has(mark) || word || /^\s?$/.test(text[open] ?? "")) return [mark, open];
+  let close = text.indexOf(mark, open + 1);
+  while (close >= 0 && !shuts(text, close, mark)) close = text.indexOf(mark, close + (mark.length === 1 && text[close + 1] === mark ? 2 : 1));
+  if (close < 0) { unclosed.add(mark); return [mark, open]; }
+  const content = inline(text.slice(open, close), depth + 1);
+  return [names.reduceRight((inner, name) => [element(name, {}, inner)], content)[0], close + mark.length];
+}
+
+function shuts(text, close, mark) {
+  const after = text[close + mark.length] ?? "";
+  if (/\s/.test(text[close - 1]) || after === mark[0]) return false;
+  return mark[0] !== "_" || !/\w/.test(after);
 }
 
 function link(text, target, picture) {
   let address;
   try { address = new URL(target); } catch { address = null; }
   const safe = address && (address.protocol === "https:" || address.protocol === "http:");
-  if (!safe || picture) return element("span", {}, `${text} (${target})`);
-  return element("a", { href: address.href, rel: "noopener noreferrer nofollow", target: "_blank", title: address.href }, text || address.href);
+  if (!safe || picture) return element("span", { class: "quiet" }, prose(`${picture ? "picture not loaded: " : ""}${text} (${target})`));
+  const anchor = element("a", { href: address.href, rel: "noopener noreferrer nofollow", target: "_blank", title: address.href }, prose(text || address.href));
+  return text === target || !text ? anchor : element("span", {}, anchor, element("span", { class: "quiet" }, ` (${address.host})`));
 }

@@ -36,13 +36,19 @@ assets! {
     "/" => "index.html", "text/html; charset=utf-8";
     "/assets/style.css" => "style.css", "text/css; charset=utf-8";
     "/assets/app.js" => "app.js", "text/javascript; charset=utf-8";
+    "/assets/approvals.js" => "approvals.js", "text/javascript; charset=utf-8";
     "/assets/api.js" => "api.js", "text/javascript; charset=utf-8";
     "/assets/chat.js" => "chat.js", "text/javascript; charset=utf-8";
+    "/assets/details.js" => "details.js", "text/javascript; charset=utf-8";
     "/assets/element.js" => "element.js", "text/javascript; charset=utf-8";
     "/assets/fleet.js" => "fleet.js", "text/javascript; charset=utf-8";
     "/assets/graph.js" => "graph.js", "text/javascript; charset=utf-8";
+    "/assets/layout.js" => "layout.js", "text/javascript; charset=utf-8";
     "/assets/markdown.js" => "markdown.js", "text/javascript; charset=utf-8";
     "/assets/recall.js" => "recall.js", "text/javascript; charset=utf-8";
+    "/assets/tabs.js" => "tabs.js", "text/javascript; charset=utf-8";
+    "/assets/tasks.js" => "tasks.js", "text/javascript; charset=utf-8";
+    "/assets/writing.js" => "writing.js", "text/javascript; charset=utf-8";
     "/assets/icon.svg" => "icon.svg", "image/svg+xml";
     "/manifest.webmanifest" => "manifest.webmanifest", "application/manifest+json";
 }
@@ -55,10 +61,12 @@ pub fn router() -> Router {
 }
 
 fn serve(asset: &'static Asset) -> Response {
-    let headers: [(HeaderName, HeaderValue); 5] = [
+    let headers: [(HeaderName, HeaderValue); 7] = [
         (header::CONTENT_TYPE, HeaderValue::from_static(asset.content_type)),
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY)),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
+        (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
     ];
