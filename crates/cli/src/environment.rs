@@ -28,3 +28,8 @@ pub(crate) const ENGINE_KEY: &str = "KAMIL_ENGINE_KEY";
 pub(crate) const LOG: &str = "KAMIL_LOG";
 /// Set to anything but nothing: no colours (<https://no-color.org>).
 pub(crate) const NO_COLOR: &str = "NO_COLOR";
+
+/// The variable's value, if it is set, not empty and text.
+pub(crate) fn text(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}

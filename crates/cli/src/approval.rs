@@ -1,0 +1,100 @@
+//! Asking a person before a step runs: they see the exact command and arguments.
+
+use std::io::BufRead;
+
+use kamil_protocol::{
+    ErrorCode, Problem, StepId, TaskId,
+    task::{ApprovalDecision, ApprovalRequest, Decision, StepDoc, TaskDoc},
+};
+
+use crate::{
+    failure::Failure,
+    hub::Hub,
+    terminal::{BOLD, Stream, WARN, neutralise, note},
+};
+
+/// What a person says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Yes,
+    No,
+    /// Nothing was typed and nothing more can be.
+    Later,
+}
+
+/// Shows what is asked for and waits for `y` or `n`.
+pub(crate) async fn ask(step: &StepId, request: &ApprovalRequest) -> Result<Answer, Failure> {
+    show(step, request);
+    let read = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        loop {
+            Stream::Err.text("  run it? [y/n] ");
+            line.clear();
+            match std::io::stdin().lock().read_line(&mut line) {
+                Ok(0) | Err(_) => return Answer::Later,
+                Ok(_) => match line.trim().to_lowercase().as_str() {
+                    "y" | "yes" => return Answer::Yes,
+                    "n" | "no" => return Answer::No,
+                    _ => {}
+                },
+            }
+        }
+    });
+    read.await.map_err(|error| Failure::failed(format!("the answer cannot be read: {error}")))
+}
+
+/// Says what waits and how to decide on it.
+pub(crate) fn tell(task: TaskId, step: &StepId, request: &ApprovalRequest) {
+    show(step, request);
+    note(format_args!("  agree with:  kamil approve {task} {step}"));
+    note(format_args!("  refuse with: kamil approve {task} {step} --deny"));
+}
+
+fn show(step: &StepId, request: &ApprovalRequest) {
+    let title = format!("the step `{step}` waits for your yes: {}", request.tool);
+    note(Stream::Err.paint(WARN, neutralise(&title)));
+    note(format_args!("  why: {}", neutralise(&request.reason)));
+    if let Some(command) = &request.command {
+        // Quoted, so that where one argument ends and the next begins cannot be faked.
+        let quoted: Vec<String> = command.iter().map(|argument| format!("{argument:?}")).collect();
+        note(format_args!("  command: {}", Stream::Err.paint(BOLD, neutralise(&quoted.join(" ")))));
+    }
+    let arguments = serde_json::to_string_pretty(&request.arguments).unwrap_or_default();
+    let indented = neutralise(&arguments).replace('\n', "\n  ");
+    note(format_args!("  arguments: {}", Stream::Err.paint(BOLD, indented)));
+}
+
+/// What a person is asked of a step whose outcome nobody knows.
+pub(crate) fn repeat_request(step: &StepDoc) -> ApprovalRequest {
+    let why = step.error.as_ref().map(|error| error.detail.clone());
+    ApprovalRequest {
+        tool: step.tool.clone().unwrap_or_else(|| step.id.to_string()),
+        arguments: serde_json::Value::Object(step.inputs.clone()),
+        command: None,
+        reason: format!(
+            "nobody knows whether it has happened{}; yes runs it again",
+            why.map(|why| format!(" ({why})")).unwrap_or_default()
+        ),
+        digest: String::new(),
+    }
+}
+
+/// Sends the decision.
+pub(crate) async fn send(
+    hub: &Hub,
+    task: TaskId,
+    step: &StepId,
+    approve: bool,
+    digest: Option<String>,
+) -> Result<(), Problem> {
+    let decision = if approve { Decision::Approve } else { Decision::Deny };
+    let body = ApprovalDecision { decision, digest: digest.filter(|digest| !digest.is_empty()) };
+    let path = format!("/v1/tasks/{task}/steps/{step}/approval");
+    let sent = hub.client.post::<_, TaskDoc>(&path, &body).await;
+    match sent {
+        Ok(_) => Ok(()),
+        // The decision arrived, whatever the reply looks like.
+        Err(problem) if problem.code == ErrorCode::BadGateway && problem.data.is_none() => Ok(()),
+        Err(problem) => Err(problem),
+    }
+}
