@@ -36,14 +36,14 @@ pub enum Layer {
     CapabilitiesDropped,
     /// Landlock, with every right that the kernel's ABI knows.
     Landlock,
+    /// System calls that are not on the list are refused.
+    Seccomp,
     /// A session of its own, without a terminal.
     NewSession,
     /// No descriptor but 0, 1 and 2.
     DescriptorsClosed,
     /// Processor time, memory, processes, descriptors, file size, no core file.
     ResourceLimits,
-    /// System calls that are not on the list are refused.
-    Seccomp,
 }
 
 impl Layer {
@@ -63,10 +63,10 @@ impl Layer {
         Self::NoNewPrivileges,
         Self::CapabilitiesDropped,
         Self::Landlock,
+        Self::Seccomp,
         Self::NewSession,
         Self::DescriptorsClosed,
         Self::ResourceLimits,
-        Self::Seccomp,
     ];
 
     /// The name used in messages and in JSON.

@@ -62,21 +62,24 @@ fn confine_and_start(setup: Setup<'_>) -> Result<i32, Refusal> {
     layers.extend([Layer::NoNewPrivileges, Layer::CapabilitiesDropped, Layer::Landlock]);
     let filter = syscalls::filter().map_err(refuse(Layer::Seccomp, "compile the filter"))?;
     let task = Task::prepare(request)?;
+    privileges::forbid_core_files().map_err(refuse(Layer::ResourceLimits, "setrlimit"))?;
     // Init's memory holds the policy and paths of the host. The task's own is readable again once it has run `execve`.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(refuse(Layer::PrivateProc, "hide init"))?;
+    // Init is held by it as well; what is left to do for either is on the list.
+    syscalls::install(&filter)?;
+    layers.push(Layer::Seccomp);
     // The numbers are closed below, under the feet of these values.
     std::mem::forget((launcher, input, mounts));
     match sys::clone_process(0).map_err(refuse(Layer::PidNamespace, "start the task"))? {
         Side::Child => {
             let enforced = Enforced { layers, landlock_abi, host_uid: identity.host_uid };
-            task.run(control, request, enforced, &filter)
+            task.run(control, request, enforced)
         }
         Side::Parent { child } => {
             // Without the pipes: their end must come with the task's.
             sys::close_all_from(0, Some(control.as_fd()))
                 .map_err(refuse(Layer::DescriptorsClosed, "close init's descriptors"))?;
-            syscalls::install(&filter)?;
             Ok(child.as_raw_pid())
         }
     }
@@ -149,14 +152,8 @@ impl Task {
         })
     }
 
-    fn run(
-        &self,
-        control: &OwnedFd,
-        request: &Request,
-        mut enforced: Enforced,
-        filter: &syscalls::Filter,
-    ) -> ! {
-        let report = match self.take_on_limits(control, request, &mut enforced, filter) {
+    fn run(&self, control: &OwnedFd, request: &Request, mut enforced: Enforced) -> ! {
+        let report = match self.take_on_limits(control, request, &mut enforced) {
             Ok(()) => match wire::send(control.as_fd(), &Report::Enforced(enforced), None) {
                 Ok(()) => {
                     let error = sys::execute(&self.program, &self.args, &self.env);
@@ -176,20 +173,13 @@ impl Task {
         control: &OwnedFd,
         request: &Request,
         enforced: &mut Enforced,
-        filter: &syscalls::Filter,
     ) -> Result<(), Refusal> {
         rustix::process::setsid().map_err(refuse(Layer::NewSession, "setsid"))?;
         sys::reset_signals().map_err(refuse(Layer::NewSession, "reset signals"))?;
         sys::close_all_from(3, Some(control.as_fd()))
             .map_err(refuse(Layer::DescriptorsClosed, "close descriptors"))?;
         privileges::set_limits(request).map_err(refuse(Layer::ResourceLimits, "setrlimit"))?;
-        syscalls::install(filter)?;
-        enforced.layers.extend([
-            Layer::NewSession,
-            Layer::DescriptorsClosed,
-            Layer::ResourceLimits,
-            Layer::Seccomp,
-        ]);
+        enforced.layers.extend([Layer::NewSession, Layer::DescriptorsClosed, Layer::ResourceLimits]);
         Ok(())
     }
 }

@@ -131,6 +131,12 @@ fn rules(
     Ok(created)
 }
 
+/// Too small for any core file, and 1 rather than 0 because only 1 also keeps the kernel from starting the host's core
+/// dump handler, for which 0 is no limit (core(5)). Apart from the others, since the filter forbids to change it.
+pub(super) fn forbid_core_files() -> io::Result<()> {
+    sys::set_limit(libc::RLIMIT_CORE, 1, 1)
+}
+
 /// Limits of the process and, by inheritance, of all that it starts.
 pub(super) fn set_limits(request: &Request) -> io::Result<()> {
     let limits = &request.limits;
@@ -143,9 +149,6 @@ pub(super) fn set_limits(request: &Request) -> io::Result<()> {
         (libc::RLIMIT_STACK, STACK_BYTES),
         (libc::RLIMIT_MEMLOCK, 64 << 10),
         (libc::RLIMIT_MSGQUEUE, 0),
-        // Too small for any core file, and 1 rather than 0 because only 1 also keeps the kernel from starting the
-        // host's core dump handler, for which 0 is no limit (core(5)).
-        (libc::RLIMIT_CORE, 1),
     ] {
         sys::set_limit(resource, value, value)?;
     }
