@@ -11,12 +11,18 @@ use crate::{failure::Failure, tool::Call, workspace::Workspace};
 pub(crate) struct Confinement {
     launcher: Launcher,
     limits: Limits,
+    min_landlock_abi: u32,
     workspace: Arc<Workspace>,
 }
 
 impl Confinement {
-    pub(crate) fn new(launcher: Launcher, limits: Limits, workspace: Arc<Workspace>) -> Self {
-        Self { launcher, limits, workspace }
+    pub(crate) fn new(
+        launcher: Launcher,
+        limits: Limits,
+        min_landlock_abi: u32,
+        workspace: Arc<Workspace>,
+    ) -> Self {
+        Self { launcher, limits, min_landlock_abi, workspace }
     }
 
     /// Runs the command with the workspace at `/workspace`, no network, and `visible` read-only, until it ends, the
@@ -32,6 +38,7 @@ impl Confinement {
             workspace: Some(self.workspace.path().to_path_buf()),
             read_only_binds: visible.to_vec(),
             limits: Limits { wall_ms, ..self.limits.clone() },
+            min_landlock_abi: self.min_landlock_abi,
             ..Policy::default()
         };
         let outcome = kamil_sandbox::run(&self.launcher, &policy, command, &call.cancel)?;

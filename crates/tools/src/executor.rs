@@ -197,7 +197,12 @@ impl Executor {
             outcome => outcome,
         };
         let (receipts, key, recorded) = (Arc::clone(&self.receipts), key.to_owned(), outcome.clone());
-        blocking(move || receipts.end(&key, &recorded)).await?.map_err(|error| record_fault(&error))?;
+        let record = move || match &recorded {
+            // Nothing has run, so that the call may be tried again when the machine has been set right.
+            Err(problem) if problem.code == ErrorCode::LayerUnavailable => receipts.forget(&key),
+            outcome => receipts.end(&key, outcome),
+        };
+        blocking(record).await?.map_err(|error| record_fault(&error))?;
         outcome
     }
 
@@ -257,12 +262,12 @@ impl Executor {
         }
         .map_err(Problem::from)?;
         let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        report(product, labels, policy, duration_ms)
+        report(product, &labels, policy, duration_ms)
     }
 }
 
 /// The reply to a call that has ended well.
-fn report(product: Product<Value>, labels: Labels, policy: String, duration_ms: u64) -> Outcome {
+fn report(product: Product<Value>, labels: &Labels, policy: String, duration_ms: u64) -> Outcome {
     let Product { output, sources, trust, enforced } = product;
     let size = output.to_string().len();
     if size > MAX_OUTPUT_BYTES {

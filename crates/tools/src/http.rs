@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Router, extract::State};
-use kamil_node::{ApiResult, Json, Metrics, Query};
+use kamil_node::{ApiResult, Gauge, Json, Metrics, Query};
 use kamil_protocol::{
     Page, PageQuery, Problem,
     tool::{ExecuteReply, ExecuteRequest, ToolDescriptor},
@@ -62,7 +62,10 @@ async fn execute(
     Json(request): Json<ExecuteRequest>,
 ) -> ApiResult<Json<ExecuteReply>> {
     let tool = desk.executor.registry().get(&request.tool)?.name().to_owned();
+    let caller =
+        Waiting::enter(desk.metrics.gauge("kamil_tool_callers", "Callers who wait for a tool to end."));
     let outcome = desk.executor.execute(request).await;
+    drop(caller);
     let label = match &outcome {
         Ok(_) => "ok",
         Err(problem) => problem.code.as_str(),
@@ -76,10 +79,26 @@ async fn execute(
         .inc();
     if let Ok(reply) = &outcome {
         desk.metrics
-            .histogram_with("kamil_tool_duration_seconds", "How long tools ran.", &[("tool", &tool)])
+            .histogram_with("kamil_tool_duration_ms", "How long tools ran.", &[("tool", &tool)])
             .observe(std::time::Duration::from_millis(reply.duration_ms));
     }
     outcome.map(Json).map_err(Into::into)
+}
+
+/// Counts a caller until it has its answer or goes away.
+struct Waiting(Gauge);
+
+impl Waiting {
+    fn enter(gauge: Gauge) -> Self {
+        gauge.add(1);
+        Self(gauge)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.add(-1);
+    }
 }
 
 #[derive(OpenApi)]

@@ -34,6 +34,8 @@ pub struct ToolsOptions {
     pub rules: Rules,
     /// How far confined programs may go; the time is bounded by each tool's own limit as well.
     pub limits: Limits,
+    /// Lowest version of Landlock's interface under which programs are run; 0 for any that the sandbox accepts.
+    pub min_landlock_abi: u32,
     /// Calls that may run at once, 1–256; default: as many as there are logical cores, at least 2.
     pub slots: Option<u32>,
 }
@@ -49,6 +51,7 @@ impl ToolsOptions {
             workspace: workspace.into(),
             rules: Rules::new(),
             limits: Limits { wall_ms: 600_000, output_bytes: 256 * 1024, ..Limits::default() },
+            min_landlock_abi: 0,
             slots: None,
         }
     }
@@ -160,12 +163,13 @@ fn prepare(
     slots: u32,
     shutdown: CancellationToken,
 ) -> Result<(Executor, Arc<Workspace>), StartError> {
-    let ToolsOptions { families, launcher, worker, workspace, rules, limits, slots: _ } = options;
+    let ToolsOptions { families, launcher, worker, workspace, rules, limits, min_landlock_abi, slots: _ } =
+        options;
     Registry::check_rules(&rules)?;
     let workspace =
         Workspace::open(&workspace).map_err(|source| StartError::Workspace { path: workspace, source })?;
     let workspace = Arc::new(workspace);
-    let confinement = Arc::new(Confinement::new(launcher, limits, Arc::clone(&workspace)));
+    let confinement = Arc::new(Confinement::new(launcher, limits, min_landlock_abi, Arc::clone(&workspace)));
     let registry = Registry::new(&families, &workspace, &confinement, &worker)?;
     if let Err(error) = confinement.probe() {
         tracing::warn!(%error, "this machine cannot confine programs; tools that start one will refuse");

@@ -90,6 +90,13 @@ impl Receipts {
         Ok(())
     }
 
+    /// Takes back that the tool was about to start.
+    pub(crate) fn forget(&self, key: &str) -> rusqlite::Result<()> {
+        let database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        database.connection.prepare_cached("DELETE FROM receipts WHERE key = ?1")?.execute([key])?;
+        Ok(())
+    }
+
     /// Records how it ended.
     pub(crate) fn end(&self, key: &str, outcome: &Outcome) -> rusqlite::Result<()> {
         let text = serde_json::to_string(outcome)
