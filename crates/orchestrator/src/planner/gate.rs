@@ -3,6 +3,13 @@
 //! Asking a model costs seconds on a small machine, and small models call tools for requests that need none. A request is
 //! therefore answered at once unless it shares words with some registered tool: evidence that the tool could matter.
 
+use std::collections::BTreeSet;
+
+use kamil_protocol::{
+    task::StepSpec,
+    tool::{SideEffect, ToolDescriptor},
+};
+
 use super::{
     Context,
     words::{content_words, is_english},
@@ -32,15 +39,51 @@ pub fn gate(ctx: &Context<'_>) -> Gate {
         return Gate::Plan;
     }
     let asked = content_words(input);
-    let evidence = |tool: &kamil_protocol::tool::ToolDescriptor| -> u32 {
-        let name = content_words(&tool.name);
-        let mut about = content_words(&tool.description);
-        for example in &tool.examples {
-            about.extend(content_words(&example.request));
-        }
-        asked.iter().map(|word| if name.contains(word) { 2 } else { u32::from(about.contains(word)) }).sum()
+    // Two numbers are something to compute with.
+    let several_numbers = numbers(input) >= 2;
+    let could_matter = |tool: &ToolDescriptor| {
+        let computes = tool.examples.iter().any(|example| numbers(&example.request) > 0);
+        evidence(tool, &asked) + u32::from(several_numbers && computes) >= ENOUGH
     };
-    if ctx.tools.iter().any(|tool| evidence(tool) >= ENOUGH) { Gate::Plan } else { Gate::Direct }
+    if ctx.tools.iter().any(could_matter) { Gate::Plan } else { Gate::Direct }
+}
+
+/// Whether a request can only be fulfilled by a call: it names a file, and shares a word with a tool.
+pub(super) fn must_call(ctx: &Context<'_>) -> bool {
+    let asked = content_words(&ctx.request.input);
+    names_a_file(&ctx.request.input) && ctx.tools.iter().any(|tool| evidence(tool, &asked) > 0)
+}
+
+/// Whether a request asks for what a step would change: it shares a word with the tool, or holds one of the step's texts.
+/// Small models like to add a last step that saves something; what the person did not ask for is not done.
+pub(super) fn is_asked_for(ctx: &Context<'_>, step: &StepSpec) -> bool {
+    let Some(tool) = ctx.tools.iter().find(|tool| step.tool.as_deref() == Some(tool.name.as_str())) else {
+        return true;
+    };
+    if tool.side_effect < SideEffect::Write {
+        return true;
+    }
+    let holds = |value: &serde_json::Value| {
+        value.as_str().is_some_and(|text| text.len() >= 3 && ctx.request.input.contains(text))
+    };
+    evidence(tool, &content_words(&ctx.request.input)) > 0 || step.inputs.values().any(holds)
+}
+
+/// Words that a request shares with a tool: two points for one of its name, one for one of its description or examples.
+fn evidence(tool: &ToolDescriptor, asked: &BTreeSet<String>) -> u32 {
+    let name = content_words(&tool.name.replace('_', " "));
+    let mut about = content_words(&tool.description);
+    for example in &tool.examples {
+        about.extend(content_words(&example.request));
+    }
+    asked.iter().map(|word| if name.contains(word) { 2 } else { u32::from(about.contains(word)) }).sum()
+}
+
+fn numbers(input: &str) -> usize {
+    input
+        .split(|c: char| !c.is_alphanumeric() && c != '.')
+        .filter(|word| word.starts_with(|c: char| c.is_ascii_digit()))
+        .count()
 }
 
 /// Questions such as "what did I train last time" are memory's.

@@ -6,12 +6,13 @@ use serde_json::Value;
 
 use super::signature::{Shape, Signature};
 
-/// A grammar for plans of at most `most_steps` steps over these tools.
-pub(super) fn plan_grammar(signatures: &[Signature<'_>], most_steps: usize) -> String {
+/// A grammar for plans of at most `most_steps` steps over these tools, and of at least one if `must_call`.
+pub(super) fn plan_grammar(signatures: &[Signature<'_>], most_steps: usize, must_call: bool) -> String {
     let mut grammar = String::from("start: step1\n");
     for step in 1..=most_steps {
+        let end = if step == 1 && must_call { "" } else { "\"answer\" | " };
         let next = step + 1;
-        line(&mut grammar, format_args!("step{step}: \"answer\" | \"s{step} = \" call \"\\n\" step{next}"));
+        line(&mut grammar, format_args!("step{step}: {end}\"s{step} = \" call \"\\n\" step{next}"));
     }
     line(&mut grammar, format_args!("step{}: \"answer\"", most_steps + 1));
     let mut calls = vec!["reason".to_owned()];

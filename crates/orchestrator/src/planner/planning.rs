@@ -2,12 +2,19 @@
 
 use kamil_protocol::{
     reason::{ChatMessage, Constraint, ReasonRequest, Sampling, Speaker},
-    task::StepSpec,
+    task::{StepKind, StepSpec},
 };
+use serde_json::Value;
 
 use super::{
-    Context, calls::read_plan, conversation, grammar::plan_grammar, passages, request, shorten,
+    Context,
+    calls::read_plan,
+    conversation,
+    gate::{is_asked_for, must_call},
+    grammar::plan_grammar,
+    passages, request, shorten,
     signature::Signature,
+    words::content_words,
 };
 
 /// Most steps that one plan may hold.
@@ -38,7 +45,7 @@ pub fn plan_request(ctx: &Context<'_>, previous: Option<&(String, String)>) -> R
     let signatures = signatures(ctx);
     let mut messages = vec![
         ChatMessage::new(Speaker::System, instructions(&signatures)),
-        ChatMessage::new(Speaker::User, question(ctx)),
+        ChatMessage::new(Speaker::User, question(ctx, &signatures)),
     ];
     if let Some((reply, error)) = previous {
         messages.push(ChatMessage::new(Speaker::Assistant, reply.clone()));
@@ -48,7 +55,8 @@ pub fn plan_request(ctx: &Context<'_>, previous: Option<&(String, String)>) -> R
         ));
     }
     let mut reason = request(messages, Sampling { max_tokens: Some(600), ..Sampling::default() });
-    reason.constraint = Some(Constraint::Lark { grammar: plan_grammar(&signatures, MOST_STEPS) });
+    reason.constraint =
+        Some(Constraint::Lark { grammar: plan_grammar(&signatures, MOST_STEPS, must_call(ctx)) });
     reason
 }
 
@@ -57,7 +65,40 @@ pub fn plan_request(ctx: &Context<'_>, previous: Option<&(String, String)>) -> R
 /// # Errors
 /// What is wrong with the reply, in words for the model.
 pub fn parse_plan(ctx: &Context<'_>, text: &str) -> Result<Vec<StepSpec>, String> {
-    read_plan(&signatures(ctx), text)
+    let mut steps = read_plan(&signatures(ctx), text)?;
+    while let Some(at) = steps.iter().position(|step| !is_asked_for(ctx, step)) {
+        let dropped = steps.remove(at);
+        drop_dependants(&mut steps, dropped.id.as_str());
+    }
+    // Working something out that nothing uses is what the answer does anyway.
+    while let Some(at) =
+        steps.iter().position(|step| step.kind == StepKind::Reason && steps.len() == 1 && !refers(step, ""))
+    {
+        steps.remove(at);
+    }
+    Ok(steps)
+}
+
+fn drop_dependants(steps: &mut Vec<StepSpec>, id: &str) {
+    while let Some(at) = steps.iter().position(|step| refers(step, id)) {
+        let dropped = steps.remove(at);
+        drop_dependants(steps, dropped.id.as_str());
+    }
+}
+
+/// Whether the inputs of a step refer to the step `id`; to any step if `id` is empty.
+fn refers(step: &StepSpec, id: &str) -> bool {
+    fn within(value: &Value, id: &str) -> bool {
+        match value {
+            Value::Object(object) => match object.get("$from").and_then(Value::as_str) {
+                Some(from) => id.is_empty() || from == id,
+                None => object.values().any(|value| within(value, id)),
+            },
+            Value::Array(items) => items.iter().any(|value| within(value, id)),
+            _ => false,
+        }
+    }
+    step.inputs.values().any(|value| within(value, id))
 }
 
 fn signatures<'a>(ctx: &Context<'a>) -> Vec<Signature<'a>> {
@@ -69,7 +110,9 @@ fn instructions(signatures: &[Signature<'_>]) -> String {
     for signature in signatures {
         text.push_str(&signature.line());
     }
-    text.push_str("reason(task: text, about: results) -> text  # let the language model work out a text\n");
+    text.push_str(
+        "reason(task, about?) -> text  # let the language model write or work out a text, about results\n",
+    );
     let mut without = WITHOUT_TOOLS.iter();
     for (request, plan) in worked_examples(signatures) {
         if let Some(request) = without.next() {
@@ -95,23 +138,40 @@ fn worked_examples(signatures: &[Signature<'_>]) -> Vec<(String, String)> {
         families.push(family);
         examples.push((example.request.clone(), format!("s1 = {}\n", signature.call(&example.arguments))));
     }
-    let has = |name: &str| signatures.iter().any(|signature| signature.tool.name == name);
-    if has("file_ops.read") && has("file_ops.write") {
-        examples.push((
-            "Put a summary of minutes.txt into summary.md".to_owned(),
-            "s1 = file_ops.read(path=\"minutes.txt\")\ns2 = reason(task=\"Summarize the minutes\", about=s1.content)\n\
-             s3 = file_ops.write(path=\"summary.md\", content=s2)\n"
-                .to_owned(),
-        ));
-        examples.push((
-            "Write a limerick about cats and save it to cats.txt".to_owned(),
-            "s1 = reason(task=\"Write a limerick about cats\")\ns2 = file_ops.write(path=\"cats.txt\", content=s1)\n".to_owned(),
-        ));
-    }
+    examples.extend(passing_on(signatures).into_iter().flatten());
     examples
 }
 
-fn question(ctx: &Context<'_>) -> String {
+/// Examples of results that travel from call to call, where there are tools to read and write files.
+fn passing_on(signatures: &[Signature<'_>]) -> Option<[(String, String); 3]> {
+    let named = |name: &str| signatures.iter().find(|signature| signature.tool.name == name);
+    let (read, write) = (named("file_ops.read")?, named("file_ops.write")?);
+    let [from, ..] = read.arguments.as_slice() else { return None };
+    let [to, text, ..] = write.arguments.as_slice() else { return None };
+    let (read, write, content) = (&read.tool.name, &write.tool.name, read.main_text()?);
+    let (from, to, text) = (from.name, to.name, text.name);
+    Some([
+        (
+            "Put a summary of minutes.txt into summary.md".to_owned(),
+            format!(
+                "s1 = {read}({from}=\"minutes.txt\")\ns2 = reason(task=\"Summarize the minutes\", about=s1.{content})\n\
+                 s3 = {write}({to}=\"summary.md\", {text}=s2)\n"
+            ),
+        ),
+        (
+            "Write a limerick about cats and save it to cats.txt".to_owned(),
+            format!(
+                "s1 = reason(task=\"Write a limerick about cats\")\ns2 = {write}({to}=\"cats.txt\", {text}=s1)\n"
+            ),
+        ),
+        (
+            "Read protocol.txt and tell me who was absent".to_owned(),
+            format!("s1 = {read}({from}=\"protocol.txt\")\n"),
+        ),
+    ])
+}
+
+fn question(ctx: &Context<'_>, signatures: &[Signature<'_>]) -> String {
     let mut text = String::new();
     if let Some(recall) = ctx.recall.filter(|recall| !recall.hits.is_empty()) {
         text.push_str("What memory knows:\n");
@@ -126,6 +186,13 @@ fn question(ctx: &Context<'_>) -> String {
             text.push_str(&format!("{who}: {}\n", shorten(&turn.content, 400)));
         }
         text.push('\n');
+    }
+    let asked = content_words(&ctx.request.input);
+    for signature in signatures {
+        let unusual = signature.unusual(&asked);
+        if !unusual.is_empty() {
+            text.push_str(&format!("{} also takes {}.\n", signature.tool.name, unusual.join(", ")));
+        }
     }
     text.push_str(&format!("Request: {}\nPlan:", ctx.request.input.trim()));
     text

@@ -1,7 +1,11 @@
-//! A tool's JSON Schemas, read once into the short form that plans use: `file_ops.read(path: text) -> content, lines`.
+//! A tool's JSON Schemas, read once into the short form that plans use: `file_ops.read(path, offset?) -> text`.
+
+use std::collections::BTreeSet;
 
 use kamil_protocol::tool::ToolDescriptor;
 use serde_json::{Map, Value};
+
+use super::words::content_words;
 
 /// How a plan calls a tool.
 pub(super) struct Signature<'a> {
@@ -63,10 +67,32 @@ impl<'a> Signature<'a> {
 
     /// One line for a prompt.
     pub(super) fn line(&self) -> String {
-        let arguments: Vec<String> = self.arguments.iter().map(Argument::describe).collect();
-        let result =
-            if self.fields.is_empty() { String::new() } else { format!(" -> {}", self.fields.join(", ")) };
+        let arguments: Vec<String> = self
+            .arguments
+            .iter()
+            .filter(|argument| self.is_usual(argument))
+            .map(Argument::describe)
+            .collect();
+        let result = self.main_text().map(|field| format!(" -> {field}")).unwrap_or_default();
         format!("{}({}){result}  # {}\n", self.tool.name, arguments.join(", "), self.tool.description)
+    }
+
+    /// Whether every prompt shows an argument. Small models fill in whatever they see, so the rest is shown only to requests that
+    /// speak of it.
+    fn is_usual(&self, argument: &Argument<'_>) -> bool {
+        argument.required
+            || matches!(argument.shape, Shape::OneOf(_))
+            || self.tool.examples.iter().any(|example| example.arguments.get(argument.name).is_some())
+    }
+
+    /// The unusual arguments that a request with these words speaks of.
+    pub(super) fn unusual(&self, asked: &BTreeSet<String>) -> Vec<&'a str> {
+        let speaks = |argument: &&Argument<'a>| {
+            let described = argument.schema.get("description").and_then(Value::as_str).unwrap_or_default();
+            let about = content_words(&format!("{} {described}", argument.name.replace('_', " ")));
+            !self.is_usual(argument) && !about.is_disjoint(asked)
+        };
+        self.arguments.iter().filter(speaks).map(|argument| argument.name).collect()
     }
 
     /// The example call with these arguments, as a plan writes it.
@@ -94,20 +120,21 @@ impl Argument<'_> {
         schema
     }
 
+    /// As short as it can be: in a prompt every token is read again and again.
     fn describe(&self) -> String {
-        let kind = match &self.shape {
-            Shape::Text => "text".to_owned(),
-            Shape::OneOf(values) => {
-                values.iter().map(|value| format!("{value:?}")).collect::<Vec<_>>().join(" | ")
-            }
-            Shape::Json => type_name(self.schema),
-        };
-        if self.required {
-            return format!("{}: {kind}", self.name);
+        if let Shape::OneOf(values) = &self.shape {
+            let values: Vec<String> = values.iter().map(|value| format!("{value:?}")).collect();
+            return format!("{}: {}", self.name, values.join(" | "));
         }
-        match self.schema.get("default").filter(|value| !value.is_null()) {
-            Some(default) => format!("{}: {kind} = {default}", self.name),
-            None => format!("{}?: {kind}", self.name),
+        let default = self
+            .schema
+            .get("default")
+            .filter(|value| value.as_str().is_some_and(|text| !text.is_empty()) || value.is_boolean());
+        match (&self.shape, self.required, default) {
+            (_, false, Some(default)) => format!("{} = {default}", self.name),
+            (_, false, None) => format!("{}?", self.name),
+            (Shape::Text, ..) => self.name.to_owned(),
+            _ => format!("{}: {}", self.name, type_name(self.schema)),
         }
     }
 }
