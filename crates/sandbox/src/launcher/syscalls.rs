@@ -283,6 +283,9 @@ const PRCTLS: &[i32] = &[
     libc::PR_SET_VMA,
 ];
 
+/// The same number on every architecture; the `libc` crate does not name it on all of them.
+const FCHMODAT2: c_long = 452;
+
 const NEW_NAMESPACES: i32 = libc::CLONE_NEWUSER
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWIPC
@@ -332,7 +335,7 @@ fn arguments_of_files(rules: &mut Rules) -> Result<(), Fault> {
     for (call, mode) in [
         (libc::SYS_fchmod, 1),
         (libc::SYS_fchmodat, 2),
-        (libc::SYS_fchmodat2, 2),
+        (FCHMODAT2, 2),
         (libc::SYS_mknodat, 2),
         #[cfg(target_arch = "x86_64")]
         (libc::SYS_chmod, 1),
