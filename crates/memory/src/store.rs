@@ -7,9 +7,10 @@ mod writer;
 
 use std::{
     collections::BTreeMap,
-    fs::File,
+    fs::{File, TryLockError},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -24,6 +25,8 @@ use crate::matrix::Matrix;
 
 /// Idle connections that are kept for readers.
 const IDLE_READERS: usize = 4;
+/// How long a node that is just shutting down may still hold the file.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why the store cannot do something.
 #[derive(Debug, thiserror::Error)]
@@ -136,12 +139,16 @@ impl SqliteStore {
             .write(true)
             .open(&lock_path)
             .map_err(|error| failed(error.to_string()))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                return Err(StoreError::InUse { path: path.to_owned() });
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(TryLockError::WouldBlock) => return Err(StoreError::InUse { path: path.to_owned() }),
+                Err(TryLockError::Error(error)) => return Err(failed(error.to_string())),
             }
-            Err(std::fs::TryLockError::Error(error)) => return Err(failed(error.to_string())),
         }
         let opened = || -> rusqlite::Result<Connection> {
             let connection = Connection::open(path)?;
