@@ -215,14 +215,10 @@ impl<'a> Search<'a> {
             return true;
         }
         let Some(fact) = &memory.fact else { return false };
-        let ended = fact.valid_to.filter(|ended| *ended <= self.now.timestamp());
-        match (ended, &self.query.when) {
-            (None, _) => false,
-            (Some(ended), Some(When::Between { from, to })) => {
-                let begun = fact.valid_from.unwrap_or(memory.occurred_at);
-                !(begun < *to && *from < ended)
-            }
-            (Some(_), _) => true,
+        let has_ended = fact.valid_to.is_some_and(|ended| ended <= self.now.timestamp());
+        match &self.query.when {
+            Some(When::Between { from, to }) => has_ended && !lies_between(memory, *from, *to),
+            _ => has_ended,
         }
     }
 
@@ -263,7 +259,7 @@ impl<'a> Search<'a> {
         match &self.query.when {
             Some(When::Between { from, to }) => {
                 for candidate in scored {
-                    if (*from..*to).contains(&candidate.memory.occurred_at) {
+                    if lies_between(&candidate.memory, *from, *to) {
                         add(&mut candidate.signals, Signal::Time, 1.0, TIME_WEIGHT);
                     }
                 }
@@ -289,6 +285,17 @@ impl<'a> Search<'a> {
                 }
             }
         }
+    }
+}
+
+/// Whether a memory tells of a stretch of time: a fact, if it held then for some of it; another, if it happened then.
+fn lies_between(memory: &Memory, from: Timestamp, to: Timestamp) -> bool {
+    match &memory.fact {
+        Some(fact) => {
+            let begun = fact.valid_from.unwrap_or(memory.occurred_at);
+            begun < to && fact.valid_to.is_none_or(|ended| from < ended)
+        }
+        None => (from..to).contains(&memory.occurred_at),
     }
 }
 

@@ -29,8 +29,8 @@ async fn a_fact_about_the_past_does_not_take_the_place_of_the_present_one() {
     let world = World::new();
     let new = fact("Anna", "lives in", "Split", "2026-06-01T00:00:00Z");
     let old = fact("Anna", "lives in", "Zagreb", "2025-03-01T00:00:00Z");
-    world.keep(&[new.clone()]).await;
-    world.keep(&[old.clone()]).await;
+    world.keep(std::slice::from_ref(&new)).await;
+    world.keep(std::slice::from_ref(&old)).await;
     assert_eq!(world.store.get(new.id).await.unwrap().superseded_by, None);
     assert_eq!(world.store.get(old.id).await.unwrap().superseded_by, Some(new.id));
 }
