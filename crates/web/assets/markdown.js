@@ -25,6 +25,10 @@ export function blocks(text, depth = 0) {
   return found;
 }
 
+// A block that holds blocks cannot leave its direction to the browser: `auto` does not look into parts that have a direction of their own.
+const RIGHT_TO_LEFT = /[\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}\p{Script=Adlam}]/u;
+const direction = (lines) => (RIGHT_TO_LEFT.test(/\p{L}/u.exec(lines.find((line) => /\p{L}/u.test(line)) ?? "")?.[0] ?? "") ? "rtl" : null);
+
 const build = (lines, depth) => blocks(lines.join("\n"), depth).map((block) => block.build());
 
 const FENCE = /^\s*(`{3,}|~{3,})([^`]*)$/;
@@ -95,8 +99,8 @@ const LIST = {
       else items.at(-1).text.push(line.slice(Math.min(indent(line), items.at(-1).width)));
     }
     const start = numbered ? parseInt(lines[0].trim(), 10) : 1;
-    return element(numbered ? "ol" : "ul", { start: start === 1 ? null : start, dir: "auto" },
-      items.map((item) => element("li", { dir: "auto" }, build(item.text, depth + 1))));
+    return element(numbered ? "ol" : "ul", { start: start === 1 ? null : start, dir: direction(lines) },
+      items.map((item) => element("li", {}, build(item.text, depth + 1))));
   },
 };
 
@@ -105,7 +109,7 @@ const ordered = (line) => /\d/.test(ITEM.exec(line)[2]);
 const CITATION = {
   starts: (lines, at) => QUOTE.test(lines[at]),
   ends: (lines, at) => end(lines, at, (line) => QUOTE.test(line)),
-  build: (lines, depth) => element("blockquote", { dir: "auto" }, build(lines.map((line) => QUOTE.exec(line)[1]), depth + 1)),
+  build: (lines, depth) => element("blockquote", { dir: direction(lines) }, build(lines.map((line) => QUOTE.exec(line)[1]), depth + 1)),
 };
 
 const TABLE = {
@@ -115,7 +119,7 @@ const TABLE = {
     const names = cells(first);
     const row = (line) => element("tr", {}, cells(line).slice(0, names.length).map((cell) => element("td", { dir: "auto" }, inline(cell))));
     const head = element("thead", {}, element("tr", {}, names.map((cell) => element("th", { dir: "auto", scope: "col" }, inline(cell)))));
-    return element("div", { class: "scroll", tabindex: 0 }, element("table", {}, head, element("tbody", {}, rest.map(row))));
+    return element("div", { class: "scroll", tabindex: 0 }, element("table", { dir: direction([first]) }, head, element("tbody", {}, rest.map(row))));
   },
 };
 

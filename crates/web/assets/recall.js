@@ -20,7 +20,6 @@ export class Recall {
     try {
       const query = this.query.value.trim();
       shown = query ? await this.found(query) : await this.newest();
-      if (!shown.length) shown = [element("p", { class: "quiet" }, query ? "Nothing was found." : "Nothing is remembered yet.")];
     } catch (error) {
       shown = [element("p", { class: "error" }, prose(error.message))];
     }
@@ -30,13 +29,13 @@ export class Recall {
   async found(query) {
     const reply = await call("POST", "/v1/memories/search", { query, limit: MOST_HITS });
     const notes = (reply.degraded ?? []).map((reason) => element("p", { class: "degraded" }, prose(reason)));
-    return [...notes, ...reply.hits.map(({ memory, score, signals }) => this.card(memory,
-      `; score ${score.toFixed(2)} (${signals.map((one) => `${one.signal} ${one.contribution.toFixed(2)}`).join(", ")})`))];
+    const why = ({ score, signals }) => `; score ${score.toFixed(2)} (${signals.map((one) => `${one.signal} ${one.contribution.toFixed(2)}`).join(", ")})`;
+    return [...notes, ...or(reply.hits.map((hit) => this.card(hit.memory, why(hit))), "Nothing was found.")];
   }
 
   async newest() {
     const page = await call("GET", `/v1/memories?limit=${MOST_HITS}`);
-    return page.items.map((memory) => this.card(memory, ""));
+    return or(page.items.map((memory) => this.card(memory, "")), "Nothing is remembered yet.");
   }
 
   card(memory, why) {
@@ -59,4 +58,8 @@ export class Recall {
       card.append(element("p", { class: "error", role: "alert" }, prose(error.message)));
     }
   }
+}
+
+function or(cards, message) {
+  return cards.length ? cards : [element("p", { class: "quiet" }, message)];
 }
