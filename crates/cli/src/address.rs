@@ -38,7 +38,8 @@ impl Address {
         };
         let bare = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host);
         let is_v6 = bare.parse::<std::net::Ipv6Addr>().is_ok();
-        let is_name = !bare.is_empty() && bare.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
+        let is_name = !bare.is_empty()
+            && bare.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
         if port == 0 {
             return Err(refuse("the port is not a number from 1 to 65535"));
         }
@@ -80,7 +81,9 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
-        for text in ["", "a b", "host:port", "host:0", "host:70000", "https://host", "http://user@host", "host/path"] {
+        for text in
+            ["", "a b", "host:port", "host:0", "host:70000", "https://host", "http://user@host", "host/path"]
+        {
             let message = Address::parse(text, 8000).unwrap_err().to_string();
             assert!(message.contains("host:port"), "{message}");
         }

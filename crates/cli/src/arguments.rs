@@ -1,9 +1,6 @@
 //! The command line as it is typed.
 
-use std::{
-    net::IpAddr,
-    path::PathBuf,
-};
+use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -70,7 +67,7 @@ pub(crate) struct ChatFlags {
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct OrchestratorFlag {
     /// The orchestrator, e.g. desktop:8000 [env: KAMIL_ORCHESTRATOR] [default: 127.0.0.1:8000]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, global = true, value_name = "ADDR")]
     pub(crate) orchestrator: Option<String>,
 }
 
@@ -84,17 +81,21 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  kamil distributed\n  kamil distributed desktop:8000")]
     Distributed(DistributedFlags),
     /// Ask one thing and stream the answer
-    #[command(after_help = "Examples:\n  kamil ask \"Train a small ML model on the iris data and summarize the results\"\n  \
-        kamil ask --json \"What is 2^64?\" | jq .answer\n  kamil ask --orchestrator desktop:8000 \"List my files\"")]
+    #[command(
+        after_help = "Examples:\n  kamil ask \"Train a small ML model on the iris data and summarize the results\"\n  \
+        kamil ask --json \"What is 2^64?\" | jq .answer\n  kamil ask --orchestrator desktop:8000 \"List my files\""
+    )]
     Ask(AskFlags),
     /// Run the orchestrator
     #[command(after_help = "Examples:\n  kamil orchestrator 8000\n  \
         kamil orchestrator 8000 --bind 0.0.0.0 --cluster-key-file cluster.key")]
     Orchestrator(OrchestratorNodeFlags),
     /// Run an LLM node: it reasons
-    #[command(after_help = "Examples:\n  kamil llm-node 8001 mistral:latest localhost:8000 coding,general\n  \
+    #[command(
+        after_help = "Examples:\n  kamil llm-node 8001 mistral:latest localhost:8000 coding,general\n  \
         kamil llm-node --model ./model.gguf --orchestrator desktop:8000\n  \
-        kamil llm-node --engine-url http://127.0.0.1:8080/v1")]
+        kamil llm-node --engine-url http://127.0.0.1:8080/v1"
+    )]
     LlmNode(LlmNodeFlags),
     /// Run a tool node: it executes tools in a sandbox
     #[command(after_help = "Examples:\n  kamil tool-node 8002 localhost:8000 file_ops,code_tools\n  \
@@ -119,23 +120,33 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  kamil cancel last")]
     Cancel(CancelFlags),
     /// Read and correct what Kamil remembers
-    #[command(after_help = "Examples:\n  kamil memory search \"iris accuracy\"\n  kamil memory add \"My NAS is called attic\"\n  \
-        kamil memory forget 0198c0de-7a3b-7000-8000-0123456789ab")]
+    #[command(
+        after_help = "Examples:\n  kamil memory search \"iris accuracy\"\n  kamil memory add \"My NAS is called attic\"\n  \
+        kamil memory forget 0198c0de-7a3b-7000-8000-0123456789ab"
+    )]
     Memory(MemoryFlags),
     /// List, fetch and remove models; tell which one fits this machine
-    #[command(after_help = "Examples:\n  kamil models fit\n  kamil models pull\n  kamil models pull qwen2.5-coder:1.5b")]
+    #[command(
+        after_help = "Examples:\n  kamil models fit\n  kamil models pull\n  kamil models pull qwen2.5-coder:1.5b"
+    )]
     Models(ModelsFlags),
     /// List the tools, or run one
-    #[command(after_help = "Examples:\n  kamil tools list\n  kamil tools run calc.evaluate '{\"expression\": \"2^64\"}'")]
+    #[command(
+        after_help = "Examples:\n  kamil tools list\n  kamil tools run calc.evaluate '{\"expression\": \"2^64\"}'"
+    )]
     Tools(ToolsFlags),
     /// Check the signed record of all that happened
-    #[command(after_help = "Examples:\n  kamil log checkpoint\n  kamil log verify\n  kamil log proof last > task.proof")]
+    #[command(
+        after_help = "Examples:\n  kamil log checkpoint\n  kamil log verify\n  kamil log proof last > task.proof"
+    )]
     Log(LogFlags),
     /// Check this machine: folder, models, sandbox, Python, memory, ports
     #[command(after_help = "Examples:\n  kamil doctor\n  kamil doctor --json")]
     Doctor,
     /// Write the completions for a shell
-    #[command(after_help = "Examples:\n  kamil completions bash > ~/.local/share/bash-completion/completions/kamil")]
+    #[command(
+        after_help = "Examples:\n  kamil completions bash > ~/.local/share/bash-completion/completions/kamil"
+    )]
     Completions {
         /// Which shell
         shell: Shell,

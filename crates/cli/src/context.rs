@@ -54,14 +54,16 @@ impl Context {
 
     /// The same for the orchestrator, which makes the key at its first start.
     pub(crate) fn cluster_key_or_new(&self) -> Result<Option<ClusterKey>, Failure> {
-        let load = |path: &PathBuf| ClusterKey::load_or_create(path).map_err(|error| Failure::usage(error.to_string()));
+        let load = |path: &PathBuf| {
+            ClusterKey::load_or_create(path).map_err(|error| Failure::usage(error.to_string()))
+        };
         self.cluster_key_file.as_ref().map(load).transpose()
     }
 
     /// Where the orchestrator is: flag over variable over settings over 127.0.0.1:8000.
     pub(crate) fn target(&self, flag: Option<&str>) -> Result<Target, Failure> {
-        let configured =
-            environment::text(environment::ORCHESTRATOR).or_else(|| self.settings.orchestrator.address.clone());
+        let configured = environment::text(environment::ORCHESTRATOR)
+            .or_else(|| self.settings.orchestrator.address.clone());
         let address = match flag.or(configured.as_deref()) {
             Some(text) => Address::parse(text, ORCHESTRATOR_PORT)?,
             None => Address::loopback(self.settings.orchestrator.port.unwrap_or(ORCHESTRATOR_PORT)),

@@ -46,7 +46,12 @@ enum Connection {
 }
 
 /// Follows the task to its end, or until a person is needed who is not here.
-pub(crate) async fn follow(hub: &Hub, task: TaskId, person: Person, screen: &mut Screen) -> Result<Followed, Failure> {
+pub(crate) async fn follow(
+    hub: &Hub,
+    task: TaskId,
+    person: Person,
+    screen: &mut Screen,
+) -> Result<Followed, Failure> {
     let mut last_seq = None;
     let mut deadline = Instant::now() + RECONNECT_WITHIN;
     let mut told = false;
@@ -62,7 +67,8 @@ pub(crate) async fn follow(hub: &Hub, task: TaskId, person: Person, screen: &mut
                 // In this process there is nobody to come back.
                 if hub.is_local() || Instant::now() >= deadline {
                     let detail = format!("the connection to the orchestrator is lost: {}", problem.detail);
-                    let next = format!("the task goes on when the orchestrator runs again: `kamil trace {task}`");
+                    let next =
+                        format!("the task goes on when the orchestrator runs again: `kamil trace {task}`");
                     return Err(Failure::new(Exit::Unreachable, detail).next(next));
                 }
                 if !std::mem::replace(&mut told, true) {
@@ -117,8 +123,11 @@ async fn open(hub: &Hub, task: TaskId, last_seq: Option<u64>) -> Result<kamil_no
 
 fn parse<T: serde::de::DeserializeOwned>(event: &SseEvent) -> Result<T, Failure> {
     serde_json::from_str(&event.data).map_err(|error| {
-        Failure::failed(format!("the orchestrator sent a `{}` that cannot be understood: {error}", event.event))
-            .next("check that client and orchestrator have the same version: `kamil --version`, `kamil nodes`")
+        Failure::failed(format!(
+            "the orchestrator sent a `{}` that cannot be understood: {error}",
+            event.event
+        ))
+        .next("check that client and orchestrator have the same version: `kamil --version`, `kamil nodes`")
     })
 }
 

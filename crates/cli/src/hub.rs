@@ -72,7 +72,9 @@ impl Hub {
         let client = client(context, &target.address)?;
         let why = match presence(&client).await? {
             Presence::Orchestrator => return Ok(Some(Self { client, local: None })),
-            Presence::Nobody(problem) if target.named => return Err(unreachable(&target.address, &problem.detail)),
+            Presence::Nobody(problem) if target.named => {
+                return Err(unreachable(&target.address, &problem.detail));
+            }
             Presence::Stranger(what) if target.named => return Err(stranger(&target.address, &what)),
             Presence::Nobody(_) => "does not answer",
             Presence::Stranger(_) => "is not an orchestrator",
@@ -132,12 +134,18 @@ impl Hub {
         let limit = if name == "last" { 1 } else { PREFIX_SEARCH_TASKS };
         let page: Page<TaskSummary> = self.client.get(&format!("/v1/tasks?limit={limit}")).await?;
         let ids = page.items.iter().map(|task| task.id);
-        let matching: Vec<TaskId> =
-            if name == "last" { ids.collect() } else { ids.filter(|id| id.to_string().starts_with(name)).collect() };
+        let matching: Vec<TaskId> = if name == "last" {
+            ids.collect()
+        } else {
+            ids.filter(|id| id.to_string().starts_with(name)).collect()
+        };
         match matching.as_slice() {
             [id] => Ok(*id),
-            [] if name == "last" => Err(Failure::usage("there is no task yet").next("`kamil ask \"…\"` makes one")),
-            [] => Err(Failure::usage(format!("no task's id begins with `{name}`")).next("`kamil tasks` lists the tasks")),
+            [] if name == "last" => {
+                Err(Failure::usage("there is no task yet").next("`kamil ask \"…\"` makes one"))
+            }
+            [] => Err(Failure::usage(format!("no task's id begins with `{name}`"))
+                .next("`kamil tasks` lists the tasks")),
             many => Err(Failure::usage(format!("the ids of {} tasks begin with `{name}`", many.len()))
                 .next("write more of the id; `kamil tasks` lists the tasks")),
         }
@@ -151,7 +159,9 @@ fn client(context: &Context, address: &Address) -> Result<Client, Failure> {
 async fn presence(client: &Client) -> Result<Presence, Failure> {
     match client.get::<Health>("/health").await {
         Ok(health) if health.role == Role::Orchestrator => Ok(Presence::Orchestrator),
-        Ok(health) => Ok(Presence::Stranger(format!("a Kamil node of the role {:?} answers there", health.role))),
+        Ok(health) => {
+            Ok(Presence::Stranger(format!("a Kamil node of the role {:?} answers there", health.role)))
+        }
         Err(problem) => match problem.code {
             ErrorCode::NodeUnreachable | ErrorCode::DeadlineExceeded => Ok(Presence::Nobody(problem)),
             ErrorCode::BadGateway | ErrorCode::NotFound => Ok(Presence::Stranger(problem.detail)),

@@ -8,7 +8,8 @@ use std::{
 use kamil_llm::LlmOptions;
 use kamil_memory::MemoryOptions;
 use kamil_node::{ClusterKey, NodeOptions};
-use kamil_tools::ToolsOptions;
+use kamil_sandbox::Launcher;
+use kamil_tools::{ToolsOptions, Worker};
 
 use crate::{
     arguments::NodeFlags,
@@ -78,7 +79,12 @@ impl NodeSetup {
     }
 
     /// Where a node listens: port from positional argument or flag over variable over settings over default.
-    pub(crate) fn listen(&self, typed: Option<u16>, setting: Option<u16>, default: u16) -> Result<SocketAddr, Failure> {
+    pub(crate) fn listen(
+        &self,
+        typed: Option<u16>,
+        setting: Option<u16>,
+        default: u16,
+    ) -> Result<SocketAddr, Failure> {
         let ip = self.bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         Ok(SocketAddr::new(ip, port(typed)?.or(setting).unwrap_or(default)))
     }
@@ -89,7 +95,8 @@ pub(crate) fn port(typed: Option<u16>) -> Result<Option<u16>, Failure> {
     match (typed, environment::text(environment::PORT)) {
         (Some(port), _) => Ok(Some(port)),
         (None, Some(text)) => text.parse().map(Some).map_err(|_| {
-            Failure::usage(format!("{}=`{text}` is not a port", environment::PORT)).next("write a number from 0 to 65535")
+            Failure::usage(format!("{}=`{text}` is not a port", environment::PORT))
+                .next("write a number from 0 to 65535")
         }),
         (None, None) => Ok(None),
     }
@@ -101,8 +108,11 @@ pub(crate) fn llm_options(context: &Context, typed: LlmSettings) -> LlmOptions {
     let text = |typed: Option<String>, variable, setting: &Option<String>| {
         typed.or_else(|| environment::text(variable)).or_else(|| setting.clone())
     };
-    let specializations =
-        if typed.specializations.is_empty() { settings.specializations.clone() } else { typed.specializations };
+    let specializations = if typed.specializations.is_empty() {
+        settings.specializations.clone()
+    } else {
+        typed.specializations
+    };
     let mut options = LlmOptions {
         model: text(typed.model, environment::MODEL, &settings.model),
         specializations,
@@ -128,8 +138,13 @@ pub(crate) fn tools_options(
     let families = if families.is_empty() { settings.families.clone() } else { families.to_vec() };
     let workspace =
         workspace.or_else(|| settings.workspace.clone()).unwrap_or_else(|| context.home.workspace());
-    let launcher = kamil_sandbox::Launcher::current().map_err(|error| Failure::failed(error.to_string()))?;
-    Ok(ToolsOptions { families, launcher, workspace })
+    let launcher = Launcher::current().map_err(|error| Failure::failed(error.to_string()))?;
+    let worker = Worker::current()
+        .map_err(|error| Failure::failed(format!("the running program cannot tell its own path: {error}")))?;
+    let mut options = ToolsOptions::new(launcher, worker, workspace);
+    options.families = families;
+    options.rules.clone_from(&settings.permissions);
+    Ok(options)
 }
 
 /// What the memory node is told.

@@ -59,7 +59,8 @@ impl Screen {
 
     /// Shows a piece of the answer.
     pub(crate) fn delta(&mut self, delta: &Delta) {
-        let keep: String = self.answer.chars().take(usize::try_from(delta.offset).unwrap_or(usize::MAX)).collect();
+        let keep: String =
+            self.answer.chars().take(usize::try_from(delta.offset).unwrap_or(usize::MAX)).collect();
         self.show_answer(&(keep + &delta.text));
     }
 
@@ -69,7 +70,10 @@ impl Screen {
             TaskEvent::StepsAdded { cause, steps } => self.added(cause.as_ref(), steps),
             TaskEvent::Degraded { reason } => self.styled(WARN, &format!("! {reason}")),
             TaskEvent::StepStarted { step, attempt, model, placement, .. } => {
-                let node = placement.chosen.as_ref().map_or_else(|| "a node".to_owned(), |chosen| chosen.name.clone());
+                let node = placement
+                    .chosen
+                    .as_ref()
+                    .map_or_else(|| "a node".to_owned(), |chosen| chosen.name.clone());
                 self.started(step, *attempt, &node, model.clone(), record.at);
             }
             TaskEvent::StepWaiting { step, reason } => self.styled(WARN, &format!("{step} waits: {reason}")),
@@ -95,7 +99,9 @@ impl Screen {
                     }
                 }
             }
-            TaskEvent::TaskCreated { .. } | TaskEvent::ApprovalRequested { .. } | TaskEvent::ApprovalDecided { .. } => {}
+            TaskEvent::TaskCreated { .. }
+            | TaskEvent::ApprovalRequested { .. }
+            | TaskEvent::ApprovalDecided { .. } => {}
         }
     }
 
@@ -105,7 +111,8 @@ impl Screen {
             self.steps.insert(spec.id.clone(), step);
         }
         if cause.is_some() {
-            let names: Vec<&str> = steps.iter().map(|spec| spec.tool.as_deref().unwrap_or(spec.id.as_str())).collect();
+            let names: Vec<&str> =
+                steps.iter().map(|spec| spec.tool.as_deref().unwrap_or(spec.id.as_str())).collect();
             self.note(&format!("the plan: {}", names.join(", ")));
         }
     }

@@ -62,6 +62,9 @@ pub(crate) struct ToolSettings {
     pub(crate) families: Vec<String>,
     /// The folder that tools may read and change; default `workspace` in Kamil's folder.
     pub(crate) workspace: Option<PathBuf>,
+    /// Exceptions from the default permissions: `allow`, `ask` or `deny` for a tool or a family, e.g.
+    /// `"file_ops.delete" = "ask"`; by default what reaches beyond the workspace is asked, all else allowed.
+    pub(crate) permissions: kamil_tools::Rules,
 }
 
 /// `[memory]`
@@ -118,6 +121,7 @@ const KEYS: &[&str] = &[
     "tools.port",
     "tools.families",
     "tools.workspace",
+    "tools.permissions",
     "memory.port",
     "node.bind",
     "node.name",
@@ -134,15 +138,20 @@ impl Settings {
         match std::fs::read_to_string(path) {
             Ok(text) => Self::parse(&text, path),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(Failure::usage(format!("the settings {} cannot be read: {error}", path.display()))
-                .next("make the file readable, or move it away")),
+            Err(error) => {
+                Err(Failure::usage(format!("the settings {} cannot be read: {error}", path.display()))
+                    .next("make the file readable, or move it away"))
+            }
         }
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, Failure> {
         let shown = path.display();
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            Failure::usage(format!("the settings {shown} are not valid TOML: {}", error.to_string().trim_end()))
+            Failure::usage(format!(
+                "the settings {shown} are not valid TOML: {}",
+                error.to_string().trim_end()
+            ))
         })?;
         if let Some(key) = unknown_key(&table) {
             let failure = Failure::usage(format!("the settings {shown} have the unknown key `{key}`"));
@@ -174,15 +183,18 @@ fn unknown_key(table: &toml::Table) -> Option<String> {
     None
 }
 
-/// A key is compared as a whole and by its last part, since `port` at the top level is as easily written as `llm.prot`.
+/// A dotted key is compared as a whole; one without a section with the sections, and with the last parts of the keys,
+/// since `port` at the top level is as easily written as `[lmm]`.
 fn nearest(key: &str) -> Option<&'static str> {
-    let likeness = |known: &str| {
-        let last = known.rsplit('.').next().unwrap_or(known);
-        let section = known.split('.').next().unwrap_or(known);
-        [known, last, section].map(|part| strsim::jaro_winkler(key, part)).into_iter().fold(0.0, f64::max)
+    let part = |known: &'static str| known.split_once('.').unwrap_or((known, known));
+    let candidates: Vec<(&str, &str)> = if key.contains('.') {
+        KEYS.iter().map(|known| (*known, *known)).collect()
+    } else {
+        let sections = KEYS.iter().map(|known| (part(known).0, part(known).0));
+        sections.chain(KEYS.iter().map(|known| (*known, part(known).1))).collect()
     };
-    let best = KEYS.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(best) > 0.8).then_some(best)
+    let scored = candidates.into_iter().map(|(known, compared)| (known, strsim::jaro_winkler(key, compared)));
+    scored.filter(|(_, likeness)| *likeness > 0.8).max_by(|a, b| a.1.total_cmp(&b.1)).map(|(known, _)| known)
 }
 
 #[cfg(test)]
@@ -201,7 +213,9 @@ mod tests {
     #[test]
     fn every_key_of_the_list_is_read() {
         for key in KEYS {
-            let accepted = ["1", "\"127.0.0.1\"", "[\"a\"]"].iter().any(|value| parse(&format!("{key} = {value}")).is_ok());
+            let accepted = ["1", "\"127.0.0.1\"", "[\"a\"]", "{ calc = \"ask\" }"]
+                .iter()
+                .any(|value| parse(&format!("{key} = {value}")).is_ok());
             assert!(accepted, "{key}");
         }
     }
@@ -210,11 +224,15 @@ mod tests {
     fn an_unknown_key_names_the_nearest() {
         for (text, unknown, known) in [
             ("[llm]\nmodle = 'x'", "llm.modle", "llm.model"),
-            ("[orchestrater]\nport = 1", "orchestrater", "orchestrator.address"),
+            ("[orchestrater]\nport = 1", "orchestrater", "orchestrator"),
+            ("worksapce = '/x'", "worksapce", "tools.workspace"),
             ("[node]\nbnid = '::1'", "node.bnid", "node.bind"),
         ] {
             let message = parse(text).unwrap_err().to_string();
-            assert!(message.contains(&format!("`{unknown}`")) && message.contains(&format!("`{known}`")), "{message}");
+            assert!(
+                message.contains(&format!("`{unknown}`")) && message.contains(&format!("`{known}`")),
+                "{message}"
+            );
         }
         assert!(parse("[zzz]\nq = 1").unwrap_err().to_string().contains("known keys"));
     }

@@ -8,10 +8,7 @@ use std::{
 
 use kamil_node::{Client, ClusterKey, NodeError, NodeOptions, RunningNode};
 use kamil_orchestrator::OrchestratorOptions;
-use kamil_protocol::{
-    ORCHESTRATOR_PORT,
-    node::Role,
-};
+use kamil_protocol::{ORCHESTRATOR_PORT, node::Role};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -53,7 +50,14 @@ pub(crate) struct Services {
 impl Services {
     /// These workers beside the orchestrator, which nobody else is meant to find.
     pub(crate) fn only(roles: &[Role]) -> Self {
-        Self { roles: roles.to_vec(), port: Port::Any, model: None, pages: false, resumes: true, setup: NodeSetup::default() }
+        Self {
+            roles: roles.to_vec(),
+            port: Port::Any,
+            model: None,
+            pages: false,
+            resumes: true,
+            setup: NodeSetup::default(),
+        }
     }
 
     /// The orchestrator alone, to read its journal: nothing that was left unfinished goes on.
@@ -203,7 +207,8 @@ async fn start_orchestrator(
     for port in ports {
         let node = services.setup.options(context, SocketAddr::new(ip, port), None, key.clone());
         let pages = if services.pages { kamil_web::router() } else { axum::Router::new() };
-        let options = OrchestratorOptions { pages, resume: services.resumes, ..OrchestratorOptions::default() };
+        let options =
+            OrchestratorOptions { pages, resume: services.resumes, ..OrchestratorOptions::default() };
         match kamil_orchestrator::start(node, options, shutdown.clone()).await {
             Ok(running) => return Ok(running),
             Err(error) if is_port_taken(&error) => refused = Some(error.to_string()),

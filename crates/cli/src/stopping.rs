@@ -16,7 +16,8 @@ pub(crate) fn on_signal() -> CancellationToken {
 
 /// Returns once the process is asked to end.
 pub(crate) async fn requested() {
-    let streams = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()));
+    let streams =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()));
     let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = streams else {
         tracing::error!("signals cannot be received: Ctrl-C ends the process at once");
         return std::future::pending().await;

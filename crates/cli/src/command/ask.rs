@@ -20,8 +20,13 @@ pub(super) async fn run(context: &Context, flags: AskFlags) -> Result<Exit, Fail
     let hub = connect(context, flags.orchestrator.named(), services).await?;
     // In this process the model is the one that was loaded for it.
     let model = if hub.is_local() { None } else { model };
-    let request =
-        TaskRequest { input: flags.request.join(" "), session, model, direct: flags.direct, ..TaskRequest::default() };
+    let request = TaskRequest {
+        input: flags.request.join(" "),
+        session,
+        model,
+        direct: flags.direct,
+        ..TaskRequest::default()
+    };
     let exit = ask(context, &hub, &request).await;
     hub.close().await;
     exit

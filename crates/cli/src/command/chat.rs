@@ -34,12 +34,16 @@ pub(super) async fn run(context: &Context, flags: ChatFlags) -> Result<Exit, Fai
     }
     let hub = match Hub::if_running(context, None).await? {
         Some(hub) => {
-            terminal::note(format_args!("an orchestrator already runs at {}: using it", hub.client.base_url()));
+            terminal::note(format_args!(
+                "an orchestrator already runs at {}: using it",
+                hub.client.base_url()
+            ));
             hub
         }
         None => {
             models::make_ready(context, flags.model.as_deref()).await?;
-            let services = Services::all(single_process::preferred_port(context)).with_model(flags.model.clone());
+            let services =
+                Services::all(single_process::preferred_port(context)).with_model(flags.model.clone());
             Hub::local(context, services.with_pages()).await?
         }
     };
@@ -111,7 +115,10 @@ impl Conversation {
                 None => terminal::note("nothing has been asked yet"),
             },
             (Some(word), _) if word.starts_with('/') && !word[1..].contains('/') => {
-                terminal::note(format_args!("`{}` is not a command of the chat; /help lists them", terminal::neutralise(word)));
+                terminal::note(format_args!(
+                    "`{}` is not a command of the chat; /help lists them",
+                    terminal::neutralise(word)
+                ));
             }
             _ => return self.ask(line).await,
         }
@@ -159,8 +166,13 @@ struct Lines {
 
 impl Lines {
     fn open(context: &Context) -> Result<Self, Failure> {
-        let unusable = |error: ReadlineError| Failure::failed(format!("the terminal cannot be used: {error}"));
-        let config = Config::builder().max_history_size(HISTORY_LINES).map_err(unusable)?.auto_add_history(true).build();
+        let unusable =
+            |error: ReadlineError| Failure::failed(format!("the terminal cannot be used: {error}"));
+        let config = Config::builder()
+            .max_history_size(HISTORY_LINES)
+            .map_err(unusable)?
+            .auto_add_history(true)
+            .build();
         let mut editor = Box::new(DefaultEditor::with_config(config).map_err(unusable)?);
         let history = context.home.path().join(HISTORY_FILE);
         // There is none before the first conversation.
@@ -186,11 +198,14 @@ impl Lines {
                         terminal::note("Ctrl-C again, Ctrl-D or /quit ends Kamil");
                     }
                     Err(ReadlineError::Interrupted | ReadlineError::Eof) => return (self, Ok(None)),
-                    Err(error) => return (self, Err(Failure::failed(format!("the input cannot be read: {error}")))),
+                    Err(error) => {
+                        return (self, Err(Failure::failed(format!("the input cannot be read: {error}"))));
+                    }
                 }
             }
         });
-        let (lines, line) = read.await.map_err(|error| Failure::failed(format!("the input cannot be read: {error}")))?;
+        let (lines, line) =
+            read.await.map_err(|error| Failure::failed(format!("the input cannot be read: {error}")))?;
         Ok((lines, line?))
     }
 }

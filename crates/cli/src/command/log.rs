@@ -27,7 +27,10 @@ pub(super) async fn run(context: &Context, flags: LogFlags) -> Result<Exit, Fail
                 terminal::say_json(&checkpoint)?;
             } else {
                 say(terminal::neutralise(checkpoint.note.trim_end()));
-                terminal::note(format_args!("check it with the key {}", one_line(&checkpoint.verifier_key, 200)));
+                terminal::note(format_args!(
+                    "check it with the key {}",
+                    one_line(&checkpoint.verifier_key, 200)
+                ));
             }
             Ok(Exit::Done)
         }
@@ -61,7 +64,8 @@ async fn verify(context: &Context, journal: Option<PathBuf>) -> Result<Exit, Fai
         for finding in &report.findings {
             say(format_args!("{} {}", Stream::Out.paint(BAD, "✗"), one_line(finding, 400)));
         }
-        let (style, verdict) = if report.ok { (GOOD, "all fits") } else { (BAD, "the record was changed or is damaged") };
+        let (style, verdict) =
+            if report.ok { (GOOD, "all fits") } else { (BAD, "the record was changed or is damaged") };
         say(format_args!(
             "{}: {} records and {} checkpoints of {shown}",
             Stream::Out.paint(style, verdict),

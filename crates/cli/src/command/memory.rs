@@ -4,7 +4,10 @@ use std::fmt::Write;
 
 use kamil_protocol::{
     Page,
-    memory::{AddMemory, EditMemory, ListMemories, Memory, MemoryKind, MemoryStats, Origin, RecallReply, RecallRequest, Signal},
+    memory::{
+        AddMemory, EditMemory, ListMemories, Memory, MemoryKind, MemoryStats, Origin, RecallReply,
+        RecallRequest, Signal,
+    },
     node::Role,
 };
 use serde_json::Value;
@@ -49,8 +52,12 @@ async fn act(context: &Context, hub: &Hub, action: MemoryAction) -> Result<(), F
         }
         MemoryAction::Show { id } => show_one(context, &client.get(&format!("/v1/memories/{id}")).await?),
         MemoryAction::Add { text, kind } => {
-            let body =
-                AddMemory { text: text.join(" "), kind: kind.map(MemoryKind::from), fact: None, occurred_at: None };
+            let body = AddMemory {
+                text: text.join(" "),
+                kind: kind.map(MemoryKind::from),
+                fact: None,
+                occurred_at: None,
+            };
             show_one(context, &client.post("/v1/memories", &body).await?)
         }
         MemoryAction::Edit { id, text } => {
@@ -145,7 +152,10 @@ fn show_stats(context: &Context, stats: &MemoryStats) -> Result<(), Failure> {
         say(format_args!("{kind:<11} {count}"));
     }
     say(format_args!("{:<11} {} ({} with an embedding)", "all", stats.total, stats.embedded));
-    let embedder = stats.embedder.as_deref().unwrap_or("none: recall is by words alone; `kamil models pull` fetches one");
+    let embedder = stats
+        .embedder
+        .as_deref()
+        .unwrap_or("none: recall is by words alone; `kamil models pull` fetches one");
     say(format_args!("{:<11} {embedder}", "embedder"));
     say(format_args!("{:<11} {}", "size", bytes(stats.bytes)));
     Ok(())

@@ -24,7 +24,9 @@ pub(super) async fn show(context: &Context, hub: &Hub) -> Result<(), Failure> {
         return terminal::say_json(&nodes);
     }
     if nodes.is_empty() {
-        terminal::note("no node is registered; `kamil llm-node`, `kamil tool-node` and `kamil memory-node` start some");
+        terminal::note(
+            "no node is registered; `kamil llm-node`, `kamil tool-node` and `kamil memory-node` start some",
+        );
     }
     for node in &nodes {
         let status = match node.status {
@@ -32,11 +34,18 @@ pub(super) async fn show(context: &Context, hub: &Hub) -> Result<(), Failure> {
             NodeStatus::Dead => Stream::Out.paint(BAD, "dead"),
         };
         let name = one_line(&node.name, 64);
-        terminal::say(format_args!("{name}  {}  {status}  {}", role_name(node.role), one_line(&node.url, 80)));
+        terminal::say(format_args!(
+            "{name}  {}  {status}  {}",
+            role_name(node.role),
+            one_line(&node.url, 80)
+        ));
         terminal::say(format_args!("  hardware: {}", hardware(node)));
         let load = &node.load;
         let (cpu, free) = (load.cpu * 100.0, bytes(load.ram_available_bytes));
-        terminal::say(format_args!("  load:     {cpu:.0} % of the cores, {free} free, {} running, {} queued", load.running, load.queued));
+        terminal::say(format_args!(
+            "  load:     {cpu:.0} % of the cores, {free} free, {} running, {} queued",
+            load.running, load.queued
+        ));
         terminal::say(format_args!("  offers:   {}", offer(node)));
     }
     Ok(())
@@ -82,7 +91,8 @@ pub(super) fn offer(node: &NodeDoc) -> String {
     let mut parts = Vec::new();
     for model in &offered.models {
         let kinds = if model.generates { model.specializations.join(", ") } else { "embeddings".to_owned() };
-        let speed = model.decode_tokens_per_s.map(|speed| format!(", {speed:.0} tokens/s")).unwrap_or_default();
+        let speed =
+            model.decode_tokens_per_s.map(|speed| format!(", {speed:.0} tokens/s")).unwrap_or_default();
         parts.push(format!("{} ({kinds}{speed})", model.name));
     }
     if !offered.tools.is_empty() {

@@ -15,7 +15,11 @@ use crate::{
 
 pub(super) async fn run(context: &Context, flags: OrchestratorNodeFlags) -> Result<Exit, Failure> {
     let setup = NodeSetup::new(&flags.node, &context.settings.node)?;
-    let bind = setup.listen(flags.port.or(flags.port_flag), context.settings.orchestrator.port, ORCHESTRATOR_PORT)?;
+    let bind = setup.listen(
+        flags.port.or(flags.port_flag),
+        context.settings.orchestrator.port,
+        ORCHESTRATOR_PORT,
+    )?;
     let node = setup.options(context, bind, None, context.cluster_key_or_new()?);
     let options = OrchestratorOptions { pages: kamil_web::router(), ..OrchestratorOptions::default() };
     let stop = stopping::on_signal();

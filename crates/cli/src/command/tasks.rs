@@ -30,7 +30,8 @@ pub(super) async fn run(context: &Context, flags: &TasksFlags) -> Result<Exit, F
     }
     let mut table = Table::new(&["TASK", "STATUS", "ASKED", "TOOK", "STEPS", "REQUEST"]);
     for task in &page.items {
-        let took = task.ended_at.map(|end| duration_ms(end.as_millisecond() - task.created_at.as_millisecond()));
+        let took =
+            task.ended_at.map(|end| duration_ms(end.as_millisecond() - task.created_at.as_millisecond()));
         let steps: u32 = task.steps.values().sum();
         table.row(vec![
             task.id.to_string(),
@@ -43,7 +44,10 @@ pub(super) async fn run(context: &Context, flags: &TasksFlags) -> Result<Exit, F
     }
     table.show();
     if page.next_cursor.is_some() {
-        terminal::note(format_args!("there are more; `kamil tasks --limit {}` shows more", (flags.limit * 2).min(200)));
+        terminal::note(format_args!(
+            "there are more; `kamil tasks --limit {}` shows more",
+            (flags.limit * 2).min(200)
+        ));
     }
     Ok(Exit::Done)
 }

@@ -67,7 +67,9 @@ async fn list(context: &Context, hub: &Hub) -> Result<Exit, Failure> {
 
 async fn run_tool(context: &Context, hub: &Hub, tool: &str, arguments: Value) -> Result<Exit, Failure> {
     let step: StepId = STEP.parse().map_err(|error| Failure::failed(format!("{error}")))?;
-    let Value::Object(inputs) = arguments else { return Err(Failure::usage("the arguments are not a JSON object")) };
+    let Value::Object(inputs) = arguments else {
+        return Err(Failure::usage("the arguments are not a JSON object"));
+    };
     check_name(hub, tool).await?;
     let spec = StepSpec {
         id: step.clone(),
@@ -78,7 +80,8 @@ async fn run_tool(context: &Context, hub: &Hub, tool: &str, arguments: Value) ->
         specialization: None,
         tolerates_failure: false,
     };
-    let request = TaskRequest { input: format!("run {tool}"), steps: Some(vec![spec]), ..TaskRequest::default() };
+    let request =
+        TaskRequest { input: format!("run {tool}"), steps: Some(vec![spec]), ..TaskRequest::default() };
     let task = hub.submit(&request).await?;
     let person = if terminal::is_interactive() { Person::Present } else { Person::Absent };
     let followed = following::follow(hub, task, person, &mut Screen::new(Shown::Steps)).await?;
@@ -102,7 +105,8 @@ async fn check_name(hub: &Hub, tool: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let likeness = |offer: &&ToolDescriptor| strsim::jaro_winkler(&offer.name, tool);
-    let nearest = tools.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).filter(|offer| likeness(offer) > 0.8);
+    let nearest =
+        tools.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).filter(|offer| likeness(offer) > 0.8);
     let failure = Failure::usage(format!("no node offers the tool `{tool}` [tool_unknown]"));
     Err(match nearest {
         Some(offer) => failure.next(format!("did you mean `{}`? `kamil tools list` shows all", offer.name)),

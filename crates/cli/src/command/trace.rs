@@ -97,12 +97,20 @@ fn show_moves(records: &[EventRecord]) {
         let since = duration_ms(record.at.as_millisecond() - first.at.as_millisecond());
         let (what, text) = a_move(&record.event, record.at, &started);
         let line = one_line(&text, WIDTH);
-        say(format_args!("{:>4}  {:>10}  {what:<9}  {line}", index + 1, paint(DIM, format_args!("{since:>10}"))));
+        say(format_args!(
+            "{:>4}  {:>10}  {what:<9}  {line}",
+            index + 1,
+            paint(DIM, format_args!("{since:>10}"))
+        ));
     }
 }
 
 /// One move of the request's way: a word for it, and what happened.
-fn a_move(event: &TaskEvent, at: Timestamp, started: &HashMap<(&str, u32), Timestamp>) -> (&'static str, String) {
+fn a_move(
+    event: &TaskEvent,
+    at: Timestamp,
+    started: &HashMap<(&str, u32), Timestamp>,
+) -> (&'static str, String) {
     let took = |step: &str, attempt: u32| {
         started.get(&(step, attempt)).map_or(String::new(), |start| {
             format!(" in {}", duration_ms(at.as_millisecond() - start.as_millisecond()))
@@ -110,7 +118,9 @@ fn a_move(event: &TaskEvent, at: Timestamp, started: &HashMap<(&str, u32), Times
     };
     match event {
         TaskEvent::TaskCreated { request, .. } => ("accepted", request.input.clone()),
-        TaskEvent::StepsAdded { cause: None, steps } => ("graph", format!("begun with {}", spec_names(steps))),
+        TaskEvent::StepsAdded { cause: None, steps } => {
+            ("graph", format!("begun with {}", spec_names(steps)))
+        }
         TaskEvent::StepsAdded { cause: Some(cause), steps } => {
             ("extended", format!("`{cause}` adds {}", spec_names(steps)))
         }
@@ -136,7 +146,10 @@ fn a_move(event: &TaskEvent, at: Timestamp, started: &HashMap<(&str, u32), Times
         }
         TaskEvent::StepFailed { step, attempt, error, retry } => {
             let then = if *retry { "; tried again" } else { "" };
-            ("failed", format!("`{step}`{}: {} [{}]{then}", took(step.as_str(), *attempt), error.detail, error.code))
+            (
+                "failed",
+                format!("`{step}`{}: {} [{}]{then}", took(step.as_str(), *attempt), error.detail, error.code),
+            )
         }
         TaskEvent::StepOutcomeUnknown { step, reason, .. } => ("unknown", format!("`{step}`: {reason}")),
         TaskEvent::StepCancelled { step, reason } => ("cancelled", format!("`{step}`: {reason}")),
@@ -169,7 +182,8 @@ fn tree(doc: &TaskDoc, nodes: &HashMap<String, String>) -> Vec<String> {
     let mut children: HashMap<Option<usize>, Vec<usize>> = HashMap::new();
     for (index, step) in doc.steps.iter().enumerate() {
         // Only steps before it: a document with a cycle must not hang this.
-        let parent = step.depends_on.iter().filter_map(|id| position(id.as_str())).filter(|at| *at < index).max();
+        let parent =
+            step.depends_on.iter().filter_map(|id| position(id.as_str())).filter(|at| *at < index).max();
         children.entry(parent).or_default().push(index);
     }
     let mut lines = Vec::new();

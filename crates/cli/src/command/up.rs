@@ -36,8 +36,12 @@ pub(super) async fn run(context: &Context, flags: UpFlags) -> Result<Exit, Failu
     };
     let url = process.url().to_owned();
     let hub = Hub::of(context, process)?;
-    let offers: Vec<String> =
-        hub.nodes().await?.iter().map(|node| format!("{}: {}", node.name, super::nodes::offer(node))).collect();
+    let offers: Vec<String> = hub
+        .nodes()
+        .await?
+        .iter()
+        .map(|node| format!("{}: {}", node.name, super::nodes::offer(node)))
+        .collect();
     if context.json {
         terminal::say_json_line(&Ready { url: &url, nodes: offers })?;
     } else {

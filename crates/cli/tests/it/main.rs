@@ -1,0 +1,21 @@
+//! The binary as people run it: real processes on loopback, each with a folder of its own.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test's own scaffolding fails loudly"
+)]
+
+mod binary;
+mod cluster;
+mod conversation;
+mod documents;
+mod end_to_end;
+mod help;
+mod openapi;
+mod real_model;
+mod refusals;
+mod restart;
+mod scripted_llm;
+mod tools;

@@ -1,0 +1,60 @@
+//! The design's example with a real model. Models come from the folder that `KAMIL_TEST_MODELS` names.
+
+use crate::binary::{Kamil, wait_until};
+
+const REQUEST: &str = "Train a small ML model on the iris data and summarize the results";
+const MODEL: &str = "qwen2.5-coder:1.5b";
+
+/// A home whose models are the cached ones.
+fn home() -> Kamil {
+    let kamil = Kamil::new();
+    let cache = std::env::var_os("KAMIL_TEST_MODELS")
+        .expect("KAMIL_TEST_MODELS names the folder with the models; scripts/test sets it");
+    std::os::unix::fs::symlink(cache, kamil.path("models")).unwrap();
+    kamil
+}
+
+#[track_caller]
+fn assert_summary(task: &serde_json::Value) {
+    assert_eq!(task["status"], "succeeded", "{task:#}");
+    let steps = task["steps"].as_array().unwrap();
+    let trained = steps
+        .iter()
+        .find(|step| step["tool"] == "ml_tools.train")
+        .unwrap_or_else(|| panic!("nothing was trained: {task:#}"));
+    let accuracy = trained["output"]["accuracy"].as_f64().unwrap();
+    let answer = task["answer"].as_str().unwrap();
+    let percent = format!("{:.0}", accuracy * 100.0);
+    let ratio = format!("{accuracy:.2}");
+    assert!(
+        answer.contains(&percent) || answer.contains(&ratio),
+        "neither {percent} nor {ratio} is in {answer:?}"
+    );
+}
+
+#[test]
+fn iris_in_one_process_and_the_memory_of_it() {
+    let kamil = home();
+    let task = kamil.run(&["ask", "--json", "--model", MODEL, REQUEST]).succeeded().json();
+    assert_summary(&task);
+    let later =
+        kamil.run(&["ask", "--model", MODEL, "What did I train last time, and how good was it?"]).succeeded();
+    assert!(later.stdout.to_lowercase().contains("iris"), "{later:#?}");
+}
+
+#[test]
+fn iris_in_five_processes() {
+    let home = home();
+    let hub = home.start(&["orchestrator", "0"]);
+    let address = hub.address().to_owned();
+    let _llm = home.start(&["llm-node", "0", MODEL, &address, "coding,general"]);
+    let _tools = home.start(&["tool-node", "0", &address]);
+    let _memory = home.start(&["memory-node", "0", &address]);
+    let client = Kamil::new();
+    wait_until("all nodes are registered", || {
+        let nodes = client.run(&["nodes", "--json", "--orchestrator", &address]).succeeded().json();
+        nodes.as_array().unwrap().len() == 3
+    });
+    let task = client.run(&["ask", "--json", REQUEST, "--orchestrator", &address]).succeeded().json();
+    assert_summary(&task);
+}
