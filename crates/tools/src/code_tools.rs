@@ -21,11 +21,16 @@ use crate::{
 /// What is kept of each of the two outputs, in bytes of JSON.
 const OUTPUT_JSON_BYTES: usize = 28 * 1024;
 const TIMEOUT_MS: u64 = 60_000;
+/// Longest program, in bytes: Linux takes at most 128 KiB as one argument of a command. Not in the schema, since bounds of
+/// this size burden grammars that models decode under.
+const MAX_CODE_BYTES: usize = 100 * 1024;
+/// Every tool that this family may have, whatever this machine has installed.
+pub(crate) const NAMES: [&str; 2] = ["code_tools.python", "code_tools.shell"];
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct CodeArguments {
-    #[schemars(length(min = 1, max = 30_000))]
+    #[schemars(length(min = 1))]
     code: String,
     /// Text on standard input.
     #[serde(default)]
@@ -103,6 +108,9 @@ fn interpreter(
     let run = move |arguments: CodeArguments, call: &Call| {
         if arguments.code.contains('\0') {
             return Err(Failure::argument("code", "it holds a NUL character"));
+        }
+        if arguments.code.len() > MAX_CODE_BYTES {
+            return Err(Failure::argument("code", format!("it is longer than {MAX_CODE_BYTES} bytes")));
         }
         let mut command = Command::new(
             &program.path,

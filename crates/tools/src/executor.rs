@@ -121,7 +121,13 @@ impl Executor {
         }
         let interest = Interest(CancelToken::new());
         let slot = self.admit(permitted.deadline).await?;
-        self.run(permitted, slot, interest.0.clone()).await
+        match self.run(permitted, slot, interest.0.clone()).await {
+            // It may be repeated, and another node can do it.
+            Err(problem) if problem.code == ErrorCode::Cancelled && self.shutdown.is_cancelled() => {
+                Err(stopping())
+            }
+            outcome => outcome,
+        }
     }
 
     /// Runs a call whose repetition would matter: once for each key.

@@ -78,7 +78,7 @@ const fn seed() -> u64 {
 struct TrainArguments {
     /// iris, breast_cancer, digits, or a CSV file of the workspace.
     #[serde(default = "iris")]
-    #[schemars(length(min = 1, max = 1024))]
+    #[schemars(length(min = 1))]
     dataset: String,
     /// Column to predict; empty: the last.
     #[serde(default)]
@@ -199,11 +199,11 @@ fn product<R>(output: R, bundled: bool) -> Product<R> {
 #[serde(deny_unknown_fields)]
 struct EvaluateArguments {
     /// A saved model, such as models/iris-decision_tree.json.
-    #[schemars(length(min = 1, max = 1024))]
+    #[schemars(length(min = 1))]
     model: String,
     /// iris, breast_cancer, digits, or a CSV file of the workspace.
     #[serde(default = "iris")]
-    #[schemars(length(min = 1, max = 1024))]
+    #[schemars(length(min = 1))]
     dataset: String,
 }
 
@@ -266,7 +266,7 @@ fn evaluate(bench: Bench) -> Result<Tool, Failure> {
 #[serde(deny_unknown_fields)]
 struct PredictArguments {
     /// A saved model, such as models/iris-decision_tree.json.
-    #[schemars(length(min = 1, max = 1024))]
+    #[schemars(length(min = 1))]
     model: String,
     /// Rows of numbers, in the order of the model's columns.
     #[schemars(length(min = 1, max = MAX_ROWS))]

@@ -50,7 +50,12 @@ impl ToolsOptions {
             worker,
             workspace: workspace.into(),
             rules: Rules::new(),
-            limits: Limits { wall_ms: 600_000, output_bytes: 256 * 1024, ..Limits::default() },
+            limits: Limits {
+                cpu_seconds: 120,
+                wall_ms: 600_000,
+                output_bytes: 256 * 1024,
+                ..Limits::default()
+            },
             min_landlock_abi: 0,
             slots: None,
         }
@@ -165,12 +170,11 @@ fn prepare(
 ) -> Result<(Executor, Arc<Workspace>), StartError> {
     let ToolsOptions { families, launcher, worker, workspace, rules, limits, min_landlock_abi, slots: _ } =
         options;
-    Registry::check_rules(&rules)?;
     let workspace =
         Workspace::open(&workspace).map_err(|source| StartError::Workspace { path: workspace, source })?;
     let workspace = Arc::new(workspace);
     let confinement = Arc::new(Confinement::new(launcher, limits, min_landlock_abi, Arc::clone(&workspace)));
-    let registry = Registry::new(&families, &workspace, &confinement, &worker)?;
+    let registry = Registry::new(&families, &rules, &workspace, &confinement, &worker)?;
     if let Err(error) = confinement.probe() {
         tracing::warn!(%error, "this machine cannot confine programs; tools that start one will refuse");
     }

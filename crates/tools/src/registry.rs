@@ -19,6 +19,7 @@ impl Registry {
     /// The tools that `selection` names by family or by full name; all of them if it is empty.
     pub(crate) fn new(
         selection: &[String],
+        rules: &Rules,
         workspace: &Arc<Workspace>,
         confinement: &Arc<Confinement>,
         worker: &Worker,
@@ -46,24 +47,11 @@ impl Registry {
                 });
             }
         }
+        check_rules(rules, &all)?;
         all.retain(|tool| {
             selection.is_empty() || selection.iter().any(|name| tool.family() == name || tool.name() == name)
         });
         Ok(Self(all.into_iter().map(|tool| (tool.name().to_owned(), Arc::new(tool))).collect()))
-    }
-
-    /// Refuses rules about what does not exist: a rule that is misspelt would protect nothing.
-    pub(crate) fn check_rules(rules: &Rules) -> Result<(), StartError> {
-        for name in rules.keys() {
-            if !FAMILIES.contains(&name.split('.').next().unwrap_or_default()) {
-                return Err(StartError::UnknownRule {
-                    name: name.clone(),
-                    families: FAMILIES.join(", "),
-                    nearest: nearest(name, FAMILIES.into_iter()),
-                });
-            }
-        }
-        Ok(())
     }
 
     pub(crate) fn descriptors(&self) -> Vec<ToolDescriptor> {
@@ -84,6 +72,24 @@ impl Registry {
             }
         })
     }
+}
+
+/// Refuses rules about what does not exist: a rule that is misspelt would protect nothing.
+fn check_rules(rules: &Rules, tools: &[Tool]) -> Result<(), StartError> {
+    let known = |name: &str| {
+        let family = name.split('.').next().unwrap_or_default();
+        // A family that is not offered has no tools to check against, and none to protect.
+        let absent = FAMILIES.contains(&family) && !tools.iter().any(|tool| tool.family() == family);
+        let is_tool = tools.iter().any(|tool| tool.name() == name);
+        FAMILIES.contains(&name) || absent || is_tool || code_tools::NAMES.contains(&name)
+    };
+    let Some(name) = rules.keys().find(|name| !known(name)) else { return Ok(()) };
+    let names = FAMILIES.into_iter().chain(tools.iter().map(Tool::name));
+    Err(StartError::UnknownRule {
+        name: name.clone(),
+        families: FAMILIES.join(", "),
+        nearest: nearest(name, names),
+    })
 }
 
 /// A hint for an error message, or nothing.

@@ -49,7 +49,6 @@ impl Reason {
     }
 }
 
-/// Which kind of model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ModelKind {

@@ -52,6 +52,9 @@ async fn programs_run_in_the_workspace_and_their_end_is_a_result() {
     assert_eq!((&output["truncated"], &output["exit_code"]), (&json!(true), &json!(0)));
     world.refusal("code_tools.python", json!({"code": ""}), ErrorCode::InvalidArguments).await;
     world.refusal("code_tools.python", json!({"code": "a\0b"}), ErrorCode::InvalidArguments).await;
+    let long = "#".repeat(100 * 1024 + 1);
+    world.refusal("code_tools.python", json!({"code": &long}), ErrorCode::InvalidArguments).await;
+    world.output("code_tools.python", json!({"code": &long[1..]})).await;
 }
 
 #[tokio::test]

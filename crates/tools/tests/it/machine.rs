@@ -20,6 +20,7 @@ async fn expressions_are_calculated() {
         ("2^100", "1267650600228229401496703205376"),
         ("100 km to m", "100000 m"),
         ("5!", "120"),
+        ("10 miles to km", "16.09344 km"),
         ("sqrt(144)", "12"),
     ] {
         let output = world.output("calc.evaluate", json!({"expression": expression})).await;
@@ -82,4 +83,17 @@ async fn the_machine_is_described() {
     let stamp: jiff::Timestamp = time["timestamp"].as_str().unwrap().parse().unwrap();
     assert!(jiff::Timestamp::now().duration_since(stamp).abs() < jiff::SignedDuration::from_secs(60));
     world.refusal("system_tools.time", json!({"timezone": "Mars/Base"}), ErrorCode::InvalidArguments).await;
+}
+
+#[tokio::test]
+async fn a_call_that_a_shutdown_cuts_short_can_go_to_another_node() {
+    let world = World::new().await;
+    let (client, shutdown) = (world.client.clone(), world.shutdown.clone());
+    let call = request("ml_tools.train", json!({"dataset": "digits", "model": "logistic_regression"}));
+    let sent = tokio::spawn(async move { client.post::<_, serde_json::Value>("/v1/execute", &call).await });
+    crate::world::until("the worker starts", || crate::world::runs("__ml-worker")).await;
+    shutdown.cancel();
+    let problem = sent.await.unwrap().unwrap_err();
+    assert!(problem.code.is_transient(), "{problem}");
+    assert!(!world.file("models").exists());
 }

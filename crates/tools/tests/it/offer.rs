@@ -113,6 +113,10 @@ async fn families_are_chosen_on_the_command_line() {
     let fault = start_fault(|options| {
         options.rules.insert("fileops.delete".into(), kamil_tools::Access::Ask);
     });
+    assert!(fault.await.to_string().contains("did you mean `file_ops.delete`?"));
+    let fault = start_fault(|options| {
+        options.rules.insert("file_ops.remove".into(), kamil_tools::Access::Ask);
+    });
     assert!(fault.await.to_string().contains("about no tool"));
     let fault = start_fault(|options| options.workspace = "/dev/null/x".into()).await;
     assert!(fault.to_string().contains("/dev/null/x"));

@@ -85,7 +85,7 @@ impl World {
     /// The problem of a call that has to fail, with this code.
     pub(crate) async fn refusal(&self, tool: &str, arguments: Value, code: ErrorCode) -> Problem {
         match self.call(tool, arguments.clone()).await {
-            Ok(reply) => panic!("{tool} {arguments} went through: {}", reply.output),
+            Ok(reply) => panic!("{tool} {:.200} went through: {}", arguments.to_string(), reply.output),
             Err(problem) => {
                 assert_eq!(problem.code, code, "{problem}");
                 problem
