@@ -20,6 +20,12 @@ export class Chat {
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); this.ask(); }
     });
     cancel.addEventListener("click", () => this.abort());
+    // The text is followed as it grows, unless the person has scrolled up to read.
+    this.following = true;
+    messages.addEventListener("scroll", () => {
+      this.following = messages.scrollTop + messages.clientHeight >= messages.scrollHeight - 80;
+    });
+    new ResizeObserver(() => this.scroll()).observe(messages);
   }
 
   renew(session = uuid()) {
@@ -191,7 +197,7 @@ export class Chat {
     const notes = element("div", { class: "notes" });
     const reply = element("li", { class: "kamil", "aria-busy": "true", "data-status": "waiting" }, element("span", { class: "hidden" }, "Kamil: "), text, notes);
     this.messages.append(element("li", { class: "person" }, element("span", { class: "hidden" }, "You: "), element("div", { class: "text", dir: "auto" }, prose(input))), reply);
-    this.bottom = undefined;
+    this.following = true;
     this.scroll();
     const writing = new Writing(text, () => this.scroll());
     return { reply, notes, writing };
@@ -214,11 +220,8 @@ export class Chat {
     }
   }
 
-  /** Follows the text as it grows, unless the person has scrolled up to read. */
   scroll() {
-    const { scrollHeight, scrollTop, clientHeight } = this.messages;
-    if (this.bottom === undefined || scrollTop + clientHeight >= this.bottom - 80) this.messages.scrollTop = scrollHeight;
-    this.bottom = scrollHeight;
+    if (this.following) this.messages.scrollTop = this.messages.scrollHeight;
   }
 }
 

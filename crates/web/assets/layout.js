@@ -1,10 +1,13 @@
 // Where the cards of a graph stand and how the lines between them run.
 
-/** The size of a card and the gaps, in CSS pixels. */
-export const CARD = { width: 208, height: 66, gapX: 16, gapY: 26, perRow: 3, margin: 6, lane: 26 };
+// All in CSS pixels. A level with more steps than fit side by side takes several rows.
+const CARD = { narrowest: 150, widest: 208, height: 66 };
+const GAP = { x: 12, y: 26 };
+const MARGIN = 4;
+const LANE = 22;
 
-/** `places` ({step, x, y}), `edges` (SVG paths) and the size of the picture. */
-export function layout(steps) {
+/** `places` ({step, x, y}), `card` (its size), `edges` (SVG paths) and the size of the picture, which aims at fitting into `room`. */
+export function layout(steps, room) {
   const graph = new Map(steps.map((step) => [step.id, { step, level: 0, parents: step.depends_on.filter((id) => id !== step.id), above: new Set() }]));
   for (const node of graph.values()) node.parents = node.parents.filter((id) => graph.has(id));
   rank(graph);
@@ -15,22 +18,26 @@ export function layout(steps) {
       if (!node.parents.some((other) => other !== id && graph.get(other).above.has(id))) edges.push([graph.get(id), node]);
     }
   }
-  const lane = edges.some(([from, to]) => to.level - from.level > 1) ? CARD.lane : 0;
-  const rows = arrange(graph);
-  const widest = Math.max(0, ...rows.map((row) => row.length));
-  const across = (count) => count * CARD.width + Math.max(count - 1, 0) * CARD.gapX;
-  rows.forEach((row, index) => {
-    const from = CARD.margin + lane + (across(widest) - across(row.length)) / 2;
+  const most = room < 540 ? 2 : 3;
+  const rows = arrange(graph, most);
+  const widest = Math.max(1, ...rows.map((row) => row.length));
+  rows.forEach((row, index) => { for (const node of row) node.row = index; });
+  const lane = edges.some(([from, to]) => to.row - from.row > 1) ? LANE : 0;
+  const share = Math.floor((room - lane - 2 * MARGIN - (most - 1) * GAP.x) / most);
+  const card = { width: Math.min(Math.max(share, CARD.narrowest), CARD.widest), height: CARD.height };
+  const across = (count) => count * card.width + (count - 1) * GAP.x;
+  for (const row of rows) {
     row.forEach((node, column) => {
-      node.x = from + column * (CARD.width + CARD.gapX);
-      node.y = CARD.margin + index * (CARD.height + CARD.gapY);
+      node.x = MARGIN + lane + (across(widest) - across(row.length)) / 2 + column * (card.width + GAP.x);
+      node.y = MARGIN + node.row * (card.height + GAP.y);
     });
-  });
+  }
   return {
+    card,
     places: [...graph.values()].map(({ step, x, y }) => ({ step, x, y })),
-    edges: edges.map(([from, to]) => line(from, to)),
-    width: across(widest) + lane + 2 * CARD.margin,
-    height: Math.max(rows.length * (CARD.height + CARD.gapY) - CARD.gapY, 0) + 2 * CARD.margin,
+    edges: edges.map(([from, to]) => line(from, to, card)),
+    width: across(widest) + lane + 2 * MARGIN,
+    height: Math.max(rows.length * (card.height + GAP.y) - GAP.y, 0) + 2 * MARGIN,
   };
 }
 
@@ -49,25 +56,26 @@ function rank(graph) {
   }
 }
 
-/** Rows from the top; a level with many steps takes several. */
-function arrange(graph) {
+/** Rows from the top, each with at most so many steps of one level. */
+function arrange(graph, most) {
   const levels = [];
   for (const node of graph.values()) (levels[node.level] ??= []).push(node);
   return levels.filter(Boolean).flatMap((level) => {
     const rows = [];
-    for (let at = 0; at < level.length; at += CARD.perRow) rows.push(level.slice(at, at + CARD.perRow));
+    for (let at = 0; at < level.length; at += most) rows.push(level.slice(at, at + most));
     return rows;
   });
 }
 
-function line(from, to) {
-  if (to.level - from.level > 1) {
-    const [y1, y2] = [from.y + CARD.height / 2, to.y + CARD.height / 2];
-    const side = Math.min(from.x, to.x) - CARD.lane;
+function line(from, to, card) {
+  if (to.row - from.row > 1 && Math.abs(from.x - to.x) < card.width / 2) {
+    // Straight down it would run behind the cards between: it takes the lane beside them.
+    const [y1, y2] = [from.y + card.height / 2, to.y + card.height / 2];
+    const side = Math.min(from.x, to.x) - LANE * 1.3;
     return `M${from.x} ${y1}C${side} ${y1} ${side} ${y2} ${to.x} ${y2}`;
   }
-  const [x1, x2] = [from.x + CARD.width / 2, to.x + CARD.width / 2];
-  const [y1, y2] = [from.y + CARD.height, to.y];
+  const [x1, x2] = [from.x + card.width / 2, to.x + card.width / 2];
+  const [y1, y2] = [from.y + card.height, to.y];
   const middle = (y1 + y2) / 2;
   return `M${x1} ${y1}C${x1} ${middle} ${x2} ${middle} ${x2} ${y2}`;
 }

@@ -80,10 +80,41 @@ mod tests {
     #[test]
     fn no_file_of_the_page_names_another_host_or_parses_markup() {
         for asset in ASSETS {
-            for forbidden in ["http://", "https://", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
+            for forbidden in [
+                "http://",
+                "https://",
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "document.write",
+                "eval(",
+            ] {
                 let allowed = asset.body.replace("http://www.w3.org/2000/svg", "");
                 // The scheme check of links in answers names the schemes without a host.
                 assert!(!allowed.contains(forbidden), "{} holds {forbidden}", asset.path);
+            }
+        }
+    }
+
+    #[test]
+    fn every_file_is_served_and_every_import_finds_one() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("assets");
+        let files =
+            std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+        for file in files.filter(|file| file != "index.html") {
+            assert!(
+                ASSETS.iter().any(|asset| asset.path.rsplit('/').next() == Some(&file)),
+                "{file} is not served"
+            );
+        }
+        for asset in ASSETS.iter().filter(|asset| asset.path.ends_with(".js")) {
+            for line in asset.body.lines().filter(|line| line.starts_with("import ")) {
+                let name = line.split('"').nth(1).unwrap().trim_start_matches("./");
+                assert!(
+                    ASSETS.iter().any(|asset| asset.path == format!("/assets/{name}")),
+                    "{}: {line}",
+                    asset.path
+                );
             }
         }
     }

@@ -56,7 +56,8 @@ struct Driver {
 
 impl Driver {
     async fn start() -> Self {
-        let missing = "the page is tested in a real browser: install Debian's packages chromium and chromium-driver";
+        let missing =
+            "the page is tested in a real browser: install Debian's packages chromium and chromium-driver";
         for program in ["/usr/bin/chromium", "/usr/bin/chromedriver"] {
             assert!(std::fs::exists(program).unwrap(), "{program} is missing; {missing}");
         }
@@ -138,7 +139,12 @@ impl Page {
     }
 
     /// Waits until `look` finds what it wants; tells what it saw last if it never does.
-    pub(crate) async fn until<Seen: Debug>(&self, what: &str, look: impl AsyncFn() -> Seen, wanted: impl Fn(&Seen) -> bool) -> Seen {
+    pub(crate) async fn until<Seen: Debug>(
+        &self,
+        what: &str,
+        look: impl AsyncFn() -> Seen,
+        wanted: impl Fn(&Seen) -> bool,
+    ) -> Seen {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let seen = look().await;

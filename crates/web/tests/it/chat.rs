@@ -23,18 +23,33 @@ async fn an_answer_appears_piece_by_piece_and_pieces_go_where_they_belong() {
         assert_eq!(page.text(&format!("{ANSWER} strong")).await, "hash chain");
         // The link sign is one character for the orchestrator and two for the browser.
         stage.delta(&task, 17, "🔗 joins records");
-        page.until("nothing is dropped twice", async || page.text(ANSWER).await, |text| text == "A hash chain 🔗 joins records").await;
+        page.until(
+            "nothing is dropped twice",
+            async || page.text(ANSWER).await,
+            |text| text == "A hash chain 🔗 joins records",
+        )
+        .await;
 
         // Another node goes on from the beginning.
         stage.delta(&task, 0, "Each record holds");
-        page.until("the text before is gone", async || page.text(ANSWER).await, |text| text == "Each record holds").await;
+        page.until(
+            "the text before is gone",
+            async || page.text(ANSWER).await,
+            |text| text == "Each record holds",
+        )
+        .await;
         stage.delta(&task, 17, " the hash of the one before.\n\n- one\n- two");
         page.shows(ANSWER, "two").await;
         assert_eq!(page.texts(&format!("{ANSWER} li")).await, ["one", "two"]);
 
         assert!(page.find("#cancel").await.is_displayed().await.unwrap());
         stage.finish(&task, "Each record holds the hash of the one before.");
-        page.until("the answer ends", async || page.attribute("li.kamil", "data-status").await, |status| status.as_deref() == Some("succeeded")).await;
+        page.until(
+            "the answer ends",
+            async || page.attribute("li.kamil", "data-status").await,
+            |status| status.as_deref() == Some("succeeded"),
+        )
+        .await;
         assert_eq!(page.text(ANSWER).await, "Each record holds the hash of the one before.");
         assert_eq!(page.attribute("li.kamil", "aria-busy").await, None);
         assert!(!page.find("#cancel").await.is_displayed().await.unwrap());
@@ -52,10 +67,14 @@ async fn blocks_that_are_complete_stay_the_same_elements_while_the_text_grows() 
         let task = stage.asked("Write").await;
         stage.delta(&task, 0, "First paragraph.\n\nSecond");
         page.shows(ANSWER, "Second").await;
-        page.run("window.first = document.querySelector(arguments[0])", vec![json!(format!("{ANSWER} p"))]).await;
+        page.run("window.first = document.querySelector(arguments[0])", vec![json!(format!("{ANSWER} p"))])
+            .await;
         stage.delta(&task, 24, " paragraph.\n\nThird.");
         page.shows(ANSWER, "Third.").await;
-        assert_eq!(page.run("return window.first.isConnected && window.first.textContent", vec![]).await, "First paragraph.");
+        assert_eq!(
+            page.run("return window.first.isConnected && window.first.textContent", vec![]).await,
+            "First paragraph."
+        );
     })
     .await;
 }
@@ -88,7 +107,12 @@ async fn a_broken_connection_is_told_and_taken_up_where_it_broke() {
         stage.delta(&task, 10, ", and the end");
         page.shows(ANSWER, "Half of it, and the end").await;
         stage.finish(&task, "Half of it, and the end");
-        page.until("the answer ends", async || page.attribute("li.kamil", "data-status").await, |status| status.as_deref() == Some("succeeded")).await;
+        page.until(
+            "the answer ends",
+            async || page.attribute("li.kamil", "data-status").await,
+            |status| status.as_deref() == Some("succeeded"),
+        )
+        .await;
     })
     .await;
 }
@@ -164,7 +188,12 @@ async fn a_reload_brings_the_conversation_back_and_a_new_one_forgets_it() {
         let first = stage.asked("First question").await;
         stage.finish(&first, "First answer");
         page.shows("li.kamil", "First answer").await;
-        page.until("the page is ready", async || page.attribute("li.kamil", "data-status").await, |status| status.as_deref() == Some("succeeded")).await;
+        page.until(
+            "the page is ready",
+            async || page.attribute("li.kamil", "data-status").await,
+            |status| status.as_deref() == Some("succeeded"),
+        )
+        .await;
         page.ask("Second question").await;
         let second = stage.asked("Second question").await;
         stage.delta(&second, 0, "Second ans");
@@ -178,7 +207,12 @@ async fn a_reload_brings_the_conversation_back_and_a_new_one_forgets_it() {
         stage.delta(&second, 10, "wer");
         page.shows(ANSWER, "Second answer").await;
         stage.finish(&second, "Second answer");
-        page.until("it goes on after the reload", async || page.attribute("li.kamil:last-child", "data-status").await, |status| status.as_deref() == Some("succeeded")).await;
+        page.until(
+            "it goes on after the reload",
+            async || page.attribute("li.kamil:last-child", "data-status").await,
+            |status| status.as_deref() == Some("succeeded"),
+        )
+        .await;
 
         page.click("#new-conversation").await;
         assert_eq!(page.count("#messages li").await, 0);
@@ -187,6 +221,37 @@ async fn a_reload_brings_the_conversation_back_and_a_new_one_forgets_it() {
         stage.asked("Third question").await;
         assert_eq!(page.count("#messages li").await, 2);
         assert_ne!(session, stage.called("/v1/tasks", 3).await.body["session"], "another conversation");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_growing_answer_is_followed_unless_the_person_reads_further_up() {
+    let stage = Stage::start().await;
+    in_browser(async move |page| {
+        page.open(&stage.url).await;
+        page.ask("Write much").await;
+        let task = stage.asked("Write much").await;
+        let paragraph = "A line of the answer.\n\n";
+        let mut written = 0;
+        let mut write = |text: &str| {
+            stage.delta(&task, written, text);
+            written += text.len();
+        };
+        let below = async || {
+            let script = "const m = document.getElementById('messages'); return m.scrollHeight - m.clientHeight - m.scrollTop";
+            page.run(script, vec![]).await.as_f64().unwrap()
+        };
+        write(&paragraph.repeat(100));
+        write("First end.");
+        page.shows(ANSWER, "First end.").await;
+        page.until("the end is in view", &below, |below| *below < 5.0).await;
+
+        page.run_async("const m = document.getElementById('messages'); m.addEventListener('scroll', () => done(), { once: true }); m.scrollTop = 10", vec![]).await;
+        write(&paragraph.repeat(10));
+        write("Second end.");
+        page.shows(ANSWER, "Second end.").await;
+        assert_eq!(page.run("return document.getElementById('messages').scrollTop", vec![]).await, 10);
     })
     .await;
 }

@@ -60,7 +60,8 @@ async fn hostile_text_neither_runs_nor_asks_any_host_for_anything() {
 
         page.open("about:blank").await;
         heard.lock().unwrap().clear();
-        (page.console().await, page.requests().await);
+        page.console().await;
+        page.requests().await;
         page.open(&stage.url).await;
         show_everywhere(&page, &stage, &hostile).await;
 
@@ -109,7 +110,12 @@ async fn show_everywhere(page: &crate::browser::Page, stage: &Stage, hostile: &s
     page.shows("#graph .degraded", "onerror").await;
     page.shows("li.kamil .text", "zeroU+200Bwidth").await;
     stage.finish(&task, hostile);
-    page.until("the answer ends", async || page.attribute("li.kamil", "data-status").await, |status| status.as_deref() == Some("succeeded")).await;
+    page.until(
+        "the answer ends",
+        async || page.attribute("li.kamil", "data-status").await,
+        |status| status.as_deref() == Some("succeeded"),
+    )
+    .await;
     page.click("#tab-fleet").await;
     page.shows("#nodes h2", "onerror").await;
     page.click("#tab-memory").await;

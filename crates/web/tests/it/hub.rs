@@ -35,6 +35,9 @@ enum Frame {
     End(String),
 }
 
+/// Frames with their place in the task's stream.
+type Replay = Vec<(usize, Frame)>;
+
 #[derive(Default)]
 struct Script {
     /// Task documents, oldest first.
@@ -89,8 +92,14 @@ impl Stage {
             .route("/v1/tasks/{task}/events", get(events))
             .route("/v1/tasks/{task}/cancel", post(note))
             .route("/v1/tasks/{task}/steps/{step}/approval", post(note))
-            .route("/v1/nodes", get(async |State(hub): State<Shared>| hub.page(|script| script.nodes.clone())))
-            .route("/v1/memories", get(async |State(hub): State<Shared>| hub.page(|script| script.memories.clone())))
+            .route(
+                "/v1/nodes",
+                get(async |State(hub): State<Shared>| hub.page(|script| script.nodes.clone())),
+            )
+            .route(
+                "/v1/memories",
+                get(async |State(hub): State<Shared>| hub.page(|script| script.memories.clone())),
+            )
             .route("/v1/memories/search", post(search))
             .route("/v1/memories/{memory}", delete(forget))
             .with_state(Arc::clone(&hub));
@@ -140,7 +149,10 @@ impl Stage {
 
     /// The `count`-th request whose path ends so.
     pub(crate) async fn called(&self, suffix: &str, count: usize) -> Call {
-        self.until(suffix, |script| script.calls.iter().filter(|call| call.path.ends_with(suffix)).nth(count - 1).cloned()).await
+        self.until(suffix, |script| {
+            script.calls.iter().filter(|call| call.path.ends_with(suffix)).nth(count - 1).cloned()
+        })
+        .await
     }
 
     pub(crate) fn calls(&self, suffix: &str) -> usize {
@@ -179,7 +191,9 @@ impl Stage {
 
     /// Writes a piece of the answer at an offset.
     pub(crate) fn delta(&self, task: &str, offset: usize, text: &str) {
-        self.change(|script| script.frames.get_mut(task).unwrap().push(Frame::Delta(offset, text.to_owned())));
+        self.change(|script| {
+            script.frames.get_mut(task).unwrap().push(Frame::Delta(offset, text.to_owned()))
+        });
     }
 
     pub(crate) fn finish(&self, task: &str, answer: &str) {
@@ -231,7 +245,12 @@ impl Hub {
     fn note(&self, path: String, headers: &HeaderMap, body: Value) -> Result<(), Response> {
         let header = |name| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
         let mut script = self.script.lock().unwrap();
-        script.calls.push(Call { path, key: header("idempotency-key"), last_event_id: header("last-event-id"), body });
+        script.calls.push(Call {
+            path,
+            key: header("idempotency-key"),
+            last_event_id: header("last-event-id"),
+            body,
+        });
         let refusal = script.refusal.clone();
         drop(script);
         self.changed.send_replace(());
@@ -243,7 +262,11 @@ fn answer(status: u16, body: Value) -> Response {
     (StatusCode::from_u16(status).unwrap(), Json(body)).into_response()
 }
 
-async fn create(State(hub): State<Shared>, headers: HeaderMap, Json(body): Json<Value>) -> Result<Response, Response> {
+async fn create(
+    State(hub): State<Shared>,
+    headers: HeaderMap,
+    Json(body): Json<Value>,
+) -> Result<Response, Response> {
     hub.note("/v1/tasks".to_owned(), &headers, body.clone())?;
     let id = uuid::Uuid::now_v7().to_string();
     {
@@ -282,7 +305,11 @@ async fn note(
     Ok(answer(200, json!({})))
 }
 
-async fn search(State(hub): State<Shared>, headers: HeaderMap, Json(body): Json<Value>) -> Result<Json<Value>, Response> {
+async fn search(
+    State(hub): State<Shared>,
+    headers: HeaderMap,
+    Json(body): Json<Value>,
+) -> Result<Json<Value>, Response> {
     hub.note("/v1/memories/search".to_owned(), &headers, body.clone())?;
     let words = body["query"].as_str().unwrap().to_lowercase();
     let script = hub.script.lock().unwrap();
@@ -290,10 +317,16 @@ async fn search(State(hub): State<Shared>, headers: HeaderMap, Json(body): Json<
         "memory": one, "score": 1.25,
         "signals": [{ "signal": "lexical", "raw": 3.2, "contribution": 0.75 }, { "signal": "vector", "raw": 0.8, "contribution": 0.5 }],
     })).collect();
-    Ok(Json(json!({ "hits": hits, "conversation": [], "took_ms": 1.5, "degraded": ["Searched by words alone."] })))
+    Ok(Json(
+        json!({ "hits": hits, "conversation": [], "took_ms": 1.5, "degraded": ["Searched by words alone."] }),
+    ))
 }
 
-async fn forget(State(hub): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Response> {
+async fn forget(
+    State(hub): State<Shared>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
     hub.note(format!("/v1/memories/{id}"), &headers, Value::Null)?;
     hub.script.lock().unwrap().memories.retain(|one| one["id"] != id.as_str());
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -311,7 +344,7 @@ async fn events(State(hub): State<Shared>, Path(id): Path<String>, headers: Head
 }
 
 /// Records after the last one that was seen, then one delta with all of the text so far.
-fn catch_up(script: &Script, id: &str, resumed: Option<usize>) -> Option<(Vec<(usize, Frame)>, usize, u64)> {
+fn catch_up(script: &Script, id: &str, resumed: Option<usize>) -> Option<(Replay, usize, u64)> {
     let frames = script.frames.get(id)?;
     let mut text: Vec<char> = Vec::new();
     let mut replay = Vec::new();
@@ -335,7 +368,7 @@ fn catch_up(script: &Script, id: &str, resumed: Option<usize>) -> Option<(Vec<(u
 fn live(
     hub: Shared,
     id: String,
-    replay: Vec<(usize, Frame)>,
+    replay: Replay,
     next: usize,
     generation: u64,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
@@ -368,9 +401,9 @@ fn event(task: &str, (index, frame): (usize, Frame)) -> Event {
             let record = json!({ "seq": index, "task": task, "at": "2026-05-04T10:00:00Z", "event": { "type": "degraded", "reason": "" } });
             Event::default().event("record").id(index.to_string()).data(record.to_string())
         }
-        Frame::Delta(offset, text) => {
-            Event::default().event("delta").data(json!({ "step": "answer", "offset": offset, "text": text }).to_string())
-        }
+        Frame::Delta(offset, text) => Event::default()
+            .event("delta")
+            .data(json!({ "step": "answer", "offset": offset, "text": text }).to_string()),
         Frame::End(status) => Event::default().event("end").data(json!({ "status": status }).to_string()),
     }
 }

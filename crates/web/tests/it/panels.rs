@@ -40,8 +40,21 @@ async fn nodes_show_their_live_hardware() {
         page.click("#tab-fleet").await;
         let shown = page.shows("#nodes", "desktop").await;
         for part in [
-            "llm", "alive", "Ryzen 7 5800X", "8 cores (16 threads)", "linux x86_64", "25 %", "16.0 GiB of 32.0 GiB", "RTX 4070 (cuda)", "6.0 GiB of 12.0 GiB free",
-            "37 % busy", "1 running, 3 waiting", "qwen2.5-coder:1.5b", "coding, general", "8192 tokens of context", "reads 210 and writes 32 tokens/s",
+            "llm",
+            "alive",
+            "Ryzen 7 5800X",
+            "8 cores (16 threads)",
+            "linux x86_64",
+            "25 %",
+            "16.0 GiB of 32.0 GiB",
+            "RTX 4070 (cuda)",
+            "6.0 GiB of 12.0 GiB free",
+            "37 % busy",
+            "1 running, 3 waiting",
+            "qwen2.5-coder:1.5b",
+            "coding, general",
+            "8192 tokens of context",
+            "reads 210 and writes 32 tokens/s",
         ] {
             assert!(shown.contains(part), "{part} is missing in {shown}");
         }
@@ -62,17 +75,29 @@ async fn memory_is_searched_explained_and_forgotten() {
     let [first, second] = ["0198c0de-7a3b-7000-8000-000000000001", "0198c0de-7a3b-7000-8000-000000000002"];
     let stage = Stage::start().await;
     in_browser(async move |page| {
-        stage.memories(vec![memory(first, "Trained a model on iris: accuracy 0.97"), memory(second, "Likes tea")]);
+        stage.memories(vec![
+            memory(first, "Trained a model on iris: accuracy 0.97"),
+            memory(second, "Likes tea"),
+        ]);
         page.open(&stage.url).await;
         page.click("#tab-memory").await;
         page.shows("#hits", "Likes tea").await;
         page.type_into("#query", "iris\u{e007}").await;
         page.until("one hit", async || page.count(".hit").await, |count| *count == 1).await;
         let shown = page.text("#hits").await;
-        for part in ["accuracy 0.97", "episodic, from tool", "score 1.25", "lexical 0.75, vector 0.50", "Searched by words alone."] {
+        for part in [
+            "accuracy 0.97",
+            "episodic, from tool",
+            "score 1.25",
+            "lexical 0.75, vector 0.50",
+            "Searched by words alone.",
+        ] {
             assert!(shown.contains(part), "{part} is missing in {shown}");
         }
-        assert_eq!(stage.called("/v1/memories/search", 1).await.body, json!({ "query": "iris", "limit": 20 }));
+        assert_eq!(
+            stage.called("/v1/memories/search", 1).await.body,
+            json!({ "query": "iris", "limit": 20 })
+        );
 
         page.click(".hit button").await;
         page.client.dismiss_alert().await.unwrap();
@@ -167,6 +192,11 @@ async fn everything_can_be_done_with_the_keyboard() {
 
 fn shift_enter() -> fantoccini::actions::KeyActions {
     use fantoccini::actions::{InputSource, KeyAction, KeyActions};
-    let keys = [KeyAction::Down { value: '\u{e008}' }, KeyAction::Down { value: '\u{e007}' }, KeyAction::Up { value: '\u{e007}' }, KeyAction::Up { value: '\u{e008}' }];
+    let keys = [
+        KeyAction::Down { value: '\u{e008}' },
+        KeyAction::Down { value: '\u{e007}' },
+        KeyAction::Up { value: '\u{e007}' },
+        KeyAction::Up { value: '\u{e008}' },
+    ];
     keys.into_iter().fold(KeyActions::new("keyboard".into()), InputSource::then)
 }

@@ -10,7 +10,7 @@ fn step(id: &str, kind: &str, status: &str, depends_on: &[&str]) -> Value {
     json!({ "id": id, "kind": kind, "status": status, "depends_on": depends_on, "inputs": {}, "attempt": 0 })
 }
 
-fn with(mut step: Value, more: Value) -> Value {
+fn with(mut step: Value, more: &Value) -> Value {
     for (key, value) in more.as_object().unwrap() {
         step[key] = value.clone();
     }
@@ -18,17 +18,20 @@ fn with(mut step: Value, more: Value) -> Value {
 }
 
 fn training() -> Value {
-    with(step("train", "tool", "succeeded", &["plan"]), json!({
-        "tool": "ml_tools.train", "inputs": { "data": "iris", "target": { "$from": "plan", "path": "/target" } },
-        "output": { "accuracy": 0.9667, "note": "held out" }, "attempt": 2, "node": "0198c0de-7a3b-7000-8000-0000000000aa",
-        "started_at": "2026-05-04T10:00:00Z", "ended_at": "2026-05-04T10:00:01.250Z",
-        "labels": { "sources": ["person", "tool"], "trust": "untrusted" }, "enforced": ["landlock", "seccomp"],
-        "placement": {
-            "chosen": { "node": "0198c0de-7a3b-7000-8000-0000000000aa", "name": "workshop", "predicted_ms": 900 },
-            "reasons": ["It has the tool ml_tools.train.", "Nothing waits there."],
-            "rejected": [{ "node": "0198c0de-7a3b-7000-8000-0000000000bb", "name": "attic", "reason": "it does not have the tool" }],
-        },
-    }))
+    with(
+        step("train", "tool", "succeeded", &["plan"]),
+        &json!({
+            "tool": "ml_tools.train", "inputs": { "data": "iris", "target": { "$from": "plan", "path": "/target" } },
+            "output": { "accuracy": 0.9667, "note": "held out" }, "attempt": 2, "node": "0198c0de-7a3b-7000-8000-0000000000aa",
+            "started_at": "2026-05-04T10:00:00Z", "ended_at": "2026-05-04T10:00:01.250Z",
+            "labels": { "sources": ["person", "tool"], "trust": "untrusted" }, "enforced": ["landlock", "seccomp"],
+            "placement": {
+                "chosen": { "node": "0198c0de-7a3b-7000-8000-0000000000aa", "name": "workshop", "predicted_ms": 900 },
+                "reasons": ["It has the tool ml_tools.train.", "Nothing waits there."],
+                "rejected": [{ "node": "0198c0de-7a3b-7000-8000-0000000000bb", "name": "attic", "reason": "it does not have the tool" }],
+            },
+        }),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,11 +45,11 @@ async fn cards_appear_and_change_with_node_model_and_time() {
         page.until("a card appears", async || page.attribute("[data-step=plan]", "data-status").await, |status| status.as_deref() == Some("running")).await;
         page.run("window.card = document.querySelector('[data-step=plan]'); window.card.focus()", vec![]).await;
 
-        stage.step(&task, with(step("plan", "plan", "succeeded", &[]), json!({
+        stage.step(&task, with(step("plan", "plan", "succeeded", &[]), &json!({
             "model": "qwen2.5-coder:1.5b", "started_at": "2026-05-04T10:00:00Z", "ended_at": "2026-05-04T10:00:00.340Z", "attempt": 1,
             "placement": { "chosen": { "node": "x", "name": "desktop", "model": "qwen2.5-coder:1.5b", "predicted_ms": 300 }, "reasons": [], "rejected": [] },
         })));
-        let train = with(step("train", "tool", "ready", &["plan"]), json!({ "tool": "ml_tools.train", "waiting": "no tool node is registered" }));
+        let train = with(step("train", "tool", "ready", &["plan"]), &json!({ "tool": "ml_tools.train", "waiting": "no tool node is registered" }));
         stage.step(&task, train);
         stage.step(&task, step("answer", "answer", "pending", &["plan", "train"]));
         for part in ["succeeded", "desktop · qwen2.5-coder:1.5b", "340 ms"] {
@@ -90,7 +93,7 @@ async fn a_chosen_card_shows_everything_about_its_step() {
         stage.step(&task, step("answer", "answer", "running", &["train"]));
         page.until("the graph changes", async || page.count("g.card").await, |count| *count == 3).await;
         assert_eq!(page.run("return window.output.isConnected", vec![]).await, true);
-        stage.step(&task, with(training(), json!({ "status": "failed", "error": { "code": "tool_failed", "detail": "The disk is full.", "next_step": "Make room." } })));
+        stage.step(&task, with(training(), &json!({ "status": "failed", "error": { "code": "tool_failed", "detail": "The disk is full.", "next_step": "Make room." } })));
         page.shows("#step .error", "The disk is full. Make room.").await;
     })
     .await;
@@ -104,7 +107,7 @@ async fn an_approval_shows_exactly_what_would_run_and_answers_for_exactly_that()
         page.ask("Delete").await;
         let task = stage.asked("Delete").await;
         let code = "import os\nos.remove(\"a.txt\")\u{202e}";
-        let waiting = with(step("run", "tool", "awaiting_approval", &[]), json!({
+        let waiting = with(step("run", "tool", "awaiting_approval", &[]), &json!({
             "tool": "code_tools.shell",
             "approval": {
                 "tool": "code_tools.shell", "arguments": { "code": code, "limit": 3, "paths": ["a b", "c"] }, "command": ["rm", "-rf", "a b", "it's"],
@@ -135,11 +138,11 @@ async fn an_approval_shows_exactly_what_would_run_and_answers_for_exactly_that()
         let call = stage.called(&format!("/v1/tasks/{task}/steps/run/approval"), 2).await;
         assert_eq!(call.body, json!({ "decision": "approve", "digest": DIGEST }));
         page.until("no second answer", async || page.count("#approvals button:disabled").await, |count| *count == 2).await;
-        stage.step(&task, with(step("run", "tool", "running", &[]), json!({ "tool": "code_tools.shell" })));
+        stage.step(&task, with(step("run", "tool", "running", &[]), &json!({ "tool": "code_tools.shell" })));
         page.until("the question goes", async || page.count(".approval").await, |count| *count == 0).await;
 
         // Nobody knows whether it ran: no request to show, the inputs stand for it.
-        stage.step(&task, with(step("run", "tool", "outcome_unknown", &[]), json!({
+        stage.step(&task, with(step("run", "tool", "outcome_unknown", &[]), &json!({
             "tool": "code_tools.shell", "inputs": { "code": "ls" }, "error": { "code": "outcome_unknown", "detail": "The node went away." },
         })));
         page.shows("#approvals", "It is not known whether code_tools.shell has run").await;
@@ -190,7 +193,12 @@ async fn the_steps_of_an_earlier_answer_can_be_looked_at_again() {
             let task = stage.asked(request).await;
             stage.step(&task, step(kind, kind, "succeeded", &[]));
             stage.finish(&task, request);
-            page.until("it ends", async || page.attribute("li.kamil:last-child", "data-status").await, |status| status.as_deref() == Some("succeeded")).await;
+            page.until(
+                "it ends",
+                async || page.attribute("li.kamil:last-child", "data-status").await,
+                |status| status.as_deref() == Some("succeeded"),
+            )
+            .await;
         }
         page.shows("g.card", "reason").await;
         page.click("#tab-fleet").await;
