@@ -141,8 +141,8 @@ fn train(bench: Bench) -> Result<Tool, Failure> {
         timeout_ms: TIMEOUT_MS,
         examples: vec![
             (
-                "Train a small ML model on the iris data and summarize the results",
-                json!({"dataset": "iris", "model": "decision_tree"}),
+                "Train a model on the breast cancer data",
+                json!({"dataset": "breast_cancer", "model": "decision_tree"}),
             ),
             (
                 "Fit a logistic regression that predicts churn from customers.csv",
