@@ -1,2 +1,22 @@
-//! The hub.
+//! The hub: takes requests, turns them into graphs of steps, and sees each of them to its end.
+//!
+//! * [`start`] runs it; [`OrchestratorOptions`] and [`StartError`] go with that. [`openapi`] describes its HTTP API.
+//! * `api`: the endpoints. `hub`: what all tasks share. `driver`: one task's way, from event to request and back.
+//! * [`journal`]: the record, durable before its effect, each a leaf of the signed log; [`journal::verify`] works offline.
+//! * [`planner`]: what models are asked and how their replies are read. `registry`: the nodes. `feed`: event streams.
+
+mod api;
+mod driver;
+mod feed;
+mod hub;
+pub mod journal;
+mod measures;
+mod options;
 pub mod planner;
+mod registry;
+mod service;
+
+pub use api::openapi;
+pub use journal::verify_journal;
+pub use options::{OrchestratorOptions, StartError};
+pub use service::start;

@@ -2,6 +2,8 @@
 
 mod answer;
 mod calls;
+#[cfg(test)]
+mod fixture;
 mod gate;
 mod grammar;
 mod keep;

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
     use crate::reference::collect;
 
-    fn verdict(inputs: Value) -> Result<(), String> {
+    fn verdict(inputs: &Value) -> Result<(), String> {
         let schema = json!({
             "type": "object",
             "properties": {
@@ -90,11 +90,11 @@ mod tests {
     #[test]
     fn a_reference_matches_anything_and_the_rest_is_checked() {
         let from = json!({"$from": "s1", "path": "/x"});
-        assert_eq!(verdict(json!({"path": "a", "rows": 3})), Ok(()));
-        assert_eq!(verdict(json!({"path": from, "rows": from, "how": {"a": from}})), Ok(()));
-        assert!(verdict(json!({"rows": from})).unwrap_err().contains("path"));
-        assert!(verdict(json!({"path": from, "extra": from})).unwrap_err().contains("extra"));
-        assert!(verdict(json!({"path": from, "rows": 0})).unwrap_err().contains("/rows"));
-        assert!(verdict(json!({"path": "a", "how": {"a": "x"}})).is_err());
+        assert_eq!(verdict(&json!({"path": "a", "rows": 3})), Ok(()));
+        assert_eq!(verdict(&json!({"path": from, "rows": from, "how": {"a": from}})), Ok(()));
+        assert!(verdict(&json!({"rows": from})).unwrap_err().contains("path"));
+        assert!(verdict(&json!({"path": from, "extra": from})).unwrap_err().contains("extra"));
+        assert!(verdict(&json!({"path": from, "rows": 0})).unwrap_err().contains("/rows"));
+        assert!(verdict(&json!({"path": "a", "how": {"a": "x"}})).is_err());
     }
 }

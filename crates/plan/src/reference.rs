@@ -219,14 +219,14 @@ mod tests {
 
     use super::*;
 
-    fn inputs(value: Value) -> Map<String, Value> {
+    fn inputs(value: &Value) -> Map<String, Value> {
         value.as_object().unwrap().clone()
     }
 
     #[test]
     fn references_are_found_and_replaced_at_any_depth() {
         let inputs =
-            inputs(json!({"a": {"b/c": [1, {"$from": "s1", "path": "/x/0"}]}, "d": {"$from": "s2"}}));
+            inputs(&json!({"a": {"b/c": [1, {"$from": "s1", "path": "/x/0"}]}, "d": {"$from": "s2"}}));
         let found = collect(&inputs).unwrap();
         assert_eq!(found[0].at, "/a/b~1c/1");
         assert_eq!(found[1].step.as_str(), "s2");
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_with_what_there_is() {
-        let inputs = inputs(json!({"a": {"$from": "s1", "path": "/accuracy"}}));
+        let inputs = inputs(&json!({"a": {"$from": "s1", "path": "/accuracy"}}));
         let output = json!({"metrics": {"accuracy": 1}});
         let error = resolve(&inputs, |_| Some(Some(&output))).unwrap_err().to_string();
         assert!(error.contains("/accuracy") && error.contains("`metrics`"), "{error}");
@@ -255,10 +255,10 @@ mod tests {
             json!({"$from": "s1", "path": "x"}),
             json!({"$from": "s1", "pointer": "/x"}),
         ] {
-            let inputs = inputs(json!({"a": bad}));
+            let inputs = inputs(&json!({"a": bad}));
             assert!(matches!(collect(&inputs), Err(ReferenceError::Form { .. })), "{inputs:?}");
         }
         let deep = (0..40).fold(json!(1), |inner, _| json!([inner]));
-        assert_eq!(collect(&inputs(json!({"a": deep}))), Err(ReferenceError::TooDeep));
+        assert_eq!(collect(&inputs(&json!({"a": deep}))), Err(ReferenceError::TooDeep));
     }
 }

@@ -224,3 +224,59 @@ impl<'a> Reader<'a> {
         Err(format!("`{wanted}` is expected where {found} stands"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::planner::fixture::tools;
+
+    fn read(text: &str) -> Result<Vec<StepSpec>, String> {
+        let tools = tools();
+        let signatures: Vec<Signature<'_>> = tools.iter().map(Signature::of).collect();
+        read_plan(&signatures, text)
+    }
+
+    #[test]
+    fn results_travel_from_call_to_call() {
+        let plan = "s1 = file_ops.read(path=\"a.txt\")\ns2 = reason(task=\"Write a Python function\", about=[s1.text, \"x\"])\n\
+                    s3 = file_ops.write(path=\"b.txt\", text=s1)\ns4 = file_ops.write(path=\"c\", text=s2)\nanswer";
+        let steps = read(plan).unwrap();
+        assert_eq!(steps.len(), 4);
+        assert_eq!(steps[1].kind, StepKind::Reason);
+        assert_eq!(steps[1].specialization.as_deref(), Some("coding"));
+        assert_eq!(steps[1].inputs["about"], json!([{"$from": "s1", "path": "/text"}, "x"]));
+        // Where a text is wanted, the text of the result is meant.
+        assert_eq!(steps[2].inputs["text"], json!({"$from": "s1", "path": "/text"}));
+        assert_eq!(steps[3].inputs["text"], json!({"$from": "s2", "path": ""}));
+    }
+
+    #[test]
+    fn an_answer_alone_is_an_empty_plan() {
+        assert_eq!(read("answer").unwrap(), []);
+        assert_eq!(read("```\nanswer\n```").unwrap(), []);
+    }
+
+    #[test]
+    fn every_mistake_is_told_precisely() {
+        for (plan, told) in [
+            ("", "neither calls"),
+            ("I would train a model.", "`s1 = tool(argument=value)`"),
+            ("s1 = file_ops.fly(path=\"x\")", "there is no tool `file_ops.fly`; the tools are file_ops.read"),
+            ("s1 = file_ops.read(file=\"x\")", "there is no argument `file`; the arguments are path, offset"),
+            ("s1 = file_ops.read(path=s2.text)", "`s2` is not an earlier step"),
+            ("s1 = file_ops.read(path=\"x\")\ns1 = file_ops.read(path=\"y\")", "line 2"),
+            (
+                "s1 = file_ops.read(path=\"x\")\ns2 = file_ops.write(path=\"y\", text=s1.size)",
+                "has no `size`; it has path, text",
+            ),
+            ("s1 = file_ops.read(path=\"x\", path=\"y\")", "given twice"),
+            ("s1 = file_ops.read(path=\"x)", "is not a value"),
+            ("s1 = file_ops.read(path=\"x\"", "`,` is expected where the end of the line stands"),
+            ("s1 = file_ops.read(path=\"x\") and more", "follows the call"),
+            ("s1 = reason(about=1)", "`reason` needs `task`"),
+        ] {
+            let error = read(plan).unwrap_err();
+            assert!(error.contains(told), "{plan}: {error}");
+        }
+    }
+}

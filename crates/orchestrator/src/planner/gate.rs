@@ -126,3 +126,27 @@ fn names_a_file(input: &str) -> bool {
         },
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::planner::fixture::{asking, context, tools};
+
+    #[test]
+    fn requests_that_share_nothing_with_a_tool_are_answered_at_once() {
+        let tools = tools();
+        for (input, expected) in [
+            ("Hello!", Gate::Direct),
+            ("Explain what a hash chain is in two sentences", Gate::Direct),
+            ("What is the capital of Australia?", Gate::Direct),
+            ("What did I train last time, and how good was it?", Gate::Direct),
+            ("Train a small ML model on the iris data and summarize the results", Gate::Plan),
+            ("What is 23 * 47?", Gate::Plan),
+            ("Show me notes/today.md", Gate::Plan),
+            ("Wie viel Speicher hat dieser Rechner noch?", Gate::Plan),
+        ] {
+            assert_eq!(gate(&context(&asking(input), &tools)), expected, "{input}");
+        }
+        assert_eq!(gate(&context(&asking("Train a model"), &[])), Gate::Direct);
+    }
+}

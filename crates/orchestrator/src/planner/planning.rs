@@ -197,3 +197,57 @@ fn question(ctx: &Context<'_>, signatures: &[Signature<'_>]) -> String {
     text.push_str(&format!("Request: {}\nPlan:", ctx.request.input.trim()));
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::planner::fixture::{asking, context, tools};
+
+    #[test]
+    fn what_the_person_did_not_ask_to_be_changed_stays_as_it_is() {
+        let tools = tools();
+        let plan = "s1 = file_ops.read(path=\"report.csv\")\ns2 = reason(task=\"Find the largest column\", about=s1.text)\n\
+                    s3 = file_ops.write(path=\"result.txt\", text=s2)\nanswer";
+        let kept = |input: &str| -> Vec<String> {
+            parse_plan(&context(&asking(input), &tools), plan)
+                .unwrap()
+                .iter()
+                .map(|step| step.id.to_string())
+                .collect()
+        };
+        assert_eq!(kept("Read report.csv and tell me which column is largest"), ["s1", "s2"]);
+        assert_eq!(kept("Read report.csv and save the largest column"), ["s1", "s2", "s3"]);
+        assert_eq!(kept("Put the largest column of report.csv into result.txt"), ["s1", "s2", "s3"]);
+    }
+
+    #[test]
+    fn the_first_part_of_the_prompt_is_the_same_for_every_request() {
+        let tools = tools();
+        let system =
+            |input: &str| plan_request(&context(&asking(input), &tools), None).messages[0].content.clone();
+        assert_eq!(system("Train a model"), system("What is 2 + 2, with seed 7?"));
+        assert!(system("x").contains(
+            "ml_tools.train(dataset = \"iris\", model: \"decision_tree\" | \"logistic_regression\")"
+        ));
+    }
+
+    #[test]
+    fn a_request_that_speaks_of_a_rare_argument_is_shown_it() {
+        let tools = tools();
+        let asked =
+            |input: &str| plan_request(&context(&asking(input), &tools), None).messages[1].content.clone();
+        assert!(asked("Train a model with seed 7").contains("ml_tools.train also takes seed."));
+        assert!(!asked("Train a model").contains("also takes"));
+    }
+
+    #[test]
+    fn a_request_about_a_file_cannot_be_planned_without_a_call() {
+        let tools = tools();
+        let grammar = |input: &str| match plan_request(&context(&asking(input), &tools), None).constraint {
+            Some(Constraint::Lark { grammar }) => grammar,
+            other => panic!("{other:?}"),
+        };
+        assert!(grammar("Write a haiku and save it to haiku.txt").contains("step1: \"s1 = \""));
+        assert!(grammar("Write a haiku").contains("step1: \"answer\" | "));
+    }
+}

@@ -1,0 +1,357 @@
+//! One task's driver: carries out what its state machine decides.
+//!
+//! Whatever comes in becomes events; steps that become ready are placed at once, so that a reply and the start of what
+//! follows it share one append; only when that is durable are the requests sent.
+
+mod attempt;
+pub(crate) mod growth;
+mod outcome;
+mod placing;
+mod request;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use jiff::Timestamp;
+use kamil_plan::{Input, Rejection, Task};
+use kamil_protocol::{
+    ErrorCode, Problem, StepId,
+    event::TaskEvent,
+    memory::RecallReply,
+    task::{TaskAccepted, TaskRequest},
+    tool::ToolDescriptor,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use crate::{
+    feed::Record,
+    hub::{self, Command, Hub, Live},
+    journal::{self, Appended, Beginning, Entry, JournalError},
+    planner::Context,
+};
+use attempt::{Attempt, Ended};
+
+/// The disk being full, a task that is under way tries again this often.
+const FULL_DISK_RETRY: Duration = Duration::from_secs(1);
+
+/// What the driver starts with.
+pub(crate) enum First {
+    /// A new task; nothing of it is durable yet.
+    New {
+        at: Timestamp,
+        events: Vec<TaskEvent>,
+        beginning: Beginning,
+        reply: oneshot::Sender<Result<TaskAccepted, Problem>>,
+    },
+    /// A task of an earlier run.
+    Resumed,
+}
+
+/// What is known of a step beyond the journal; lost at a restart.
+#[derive(Debug, Default)]
+struct Note {
+    /// The last reply that was no valid plan, and why.
+    previous: Option<(String, String)>,
+    /// The model that takes over.
+    model: Option<String>,
+    /// Not to be started before.
+    not_before: Option<Instant>,
+    /// Since when no node could take it.
+    waiting_since: Option<Instant>,
+    /// Nodes that turned it away as full, until when.
+    full: Vec<(kamil_protocol::NodeId, Instant)>,
+}
+
+/// Events that wait for the next append.
+struct Batch {
+    at: Timestamp,
+    events: Vec<TaskEvent>,
+}
+
+pub(crate) struct Driver {
+    hub: Arc<Hub>,
+    live: Arc<Live>,
+    task: Task,
+    inbox: mpsc::Receiver<Command>,
+    attempts: FuturesUnordered<BoxFuture<'static, Ended>>,
+    notes: BTreeMap<StepId, Note>,
+    recall: Option<RecallReply>,
+    tools: Arc<Vec<ToolDescriptor>>,
+    batch: Batch,
+    deadline: Instant,
+}
+
+enum Wake {
+    Ended(Ended),
+    Command(Command),
+    Deadline,
+    Look,
+    Shutdown,
+}
+
+impl Driver {
+    pub(crate) fn new(hub: Arc<Hub>, live: Arc<Live>, task: Task, inbox: mpsc::Receiver<Command>) -> Self {
+        let left = left_ms(&task, journal::now());
+        let recall = request::recalled(&task);
+        let tools = hub.registry.tools();
+        Self {
+            hub,
+            live,
+            task,
+            inbox,
+            attempts: FuturesUnordered::new(),
+            notes: BTreeMap::new(),
+            recall,
+            tools,
+            batch: Batch { at: journal::now(), events: Vec::new() },
+            deadline: Instant::now() + Duration::from_millis(left),
+        }
+    }
+
+    /// Drives the task to its end, or until the orchestrator stops.
+    pub(crate) async fn run(mut self, first: First) {
+        let id = self.task.id();
+        let beginning = match first {
+            First::New { at, events, beginning, reply } => {
+                self.batch = Batch { at, events };
+                Some((beginning, reply))
+            }
+            First::Resumed => {
+                self.advance(Input::Restarted);
+                None
+            }
+        };
+        if self.begin(beginning).await && self.drive().await {
+            self.hub.retire(id);
+        } else {
+            self.hub.forget(id);
+        }
+    }
+
+    /// The first append. Returns whether there is a task to drive.
+    async fn begin(
+        &mut self,
+        beginning: Option<(Beginning, oneshot::Sender<Result<TaskAccepted, Problem>>)>,
+    ) -> bool {
+        let Some((beginning, reply)) = beginning else { return true };
+        let id = self.task.id();
+        let fingerprint = beginning.fingerprint;
+        let attempts = self.place();
+        let (entries, at) = match self.take_batch() {
+            Ok(taken) => taken,
+            Err(error) => {
+                let _ = reply.send(Err(error.into()));
+                return false;
+            }
+        };
+        let (entries, written) = self.hub.journal.append(id, at, entries, Some(beginning)).await;
+        let answer = match &written {
+            Ok(Appended::At(first)) => {
+                self.publish(*first, at, entries);
+                self.hub.measures.tasks.inc();
+                Ok(hub::accepted(id, self.task.status(), false))
+            }
+            Ok(Appended::Known { task, fingerprint: known }) if *known == fingerprint => {
+                let known = self.hub.task(*task).await;
+                known.map(|known| hub::accepted(known.id(), known.status(), true))
+            }
+            Ok(Appended::Known { task, .. }) => {
+                let detail =
+                    format!("The idempotency key was used for task {task}, whose request was another.");
+                Err(Problem::new(ErrorCode::IdempotencyMismatch, detail)
+                    .next("Use a new key for a new request."))
+            }
+            Err(error) => Err(error.clone().into()),
+        };
+        // A caller that has gone away can ask again under the same key.
+        let _ = reply.send(answer);
+        let begun = matches!(written, Ok(Appended::At(_)));
+        if begun {
+            self.attempts.extend(attempts.into_iter().map(launch));
+        }
+        begun
+    }
+
+    /// Returns whether the task has ended.
+    async fn drive(&mut self) -> bool {
+        let shutdown = self.hub.shutdown.clone();
+        let mut changes = self.hub.registry.changes();
+        loop {
+            let attempts = self.place();
+            if !self.commit().await {
+                return false;
+            }
+            self.attempts.extend(attempts.into_iter().map(launch));
+            if self.task.ended().is_some() {
+                self.end();
+                return true;
+            }
+            let look_at = self.look_at();
+            let waits = look_at.is_some();
+            let wake = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => Wake::Shutdown,
+                Some(ended) = self.attempts.next(), if !self.attempts.is_empty() => Wake::Ended(ended),
+                Some(command) = self.inbox.recv() => Wake::Command(command),
+                () = tokio::time::sleep_until(self.deadline) => Wake::Deadline,
+                _ = changes.changed(), if waits => Wake::Look,
+                () = sleep_until(look_at), if waits => Wake::Look,
+            };
+            self.batch.at = journal::now();
+            match wake {
+                Wake::Ended(ended) => self.take_outcome(ended),
+                Wake::Command(command) => self.obey(command).await,
+                Wake::Deadline => {
+                    self.advance(Input::Deadline);
+                }
+                Wake::Look => self.hurry(),
+                Wake::Shutdown => return false,
+            }
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        let (input, reply) = match command {
+            Command::Cancel { reason, reply } => (Input::Cancel { reason }, reply),
+            Command::Decide { step, decision, reply } => {
+                (Input::Decided { step, decision: decision.decision, digest: decision.digest }, reply)
+            }
+        };
+        let outcome = self.try_advance(input);
+        if self.task.ended().is_some() {
+            // What was in flight is dropped at once: its connection closes, and the node stops.
+            self.attempts.clear();
+        }
+        let durable = self.commit().await;
+        let answer = match outcome {
+            Ok(()) if durable => Ok(()),
+            Ok(()) => Err(JournalError::Closed.into()),
+            Err(rejection) => Err(rejection.into()),
+        };
+        let _ = reply.send(answer);
+    }
+
+    fn end(&mut self) {
+        self.attempts.clear();
+        if let Some(ended) = self.task.ended() {
+            self.hub.measures.task_ended(ended.status);
+        }
+    }
+
+    fn context(&self) -> Context<'_> {
+        let request: &TaskRequest = self.task.request();
+        Context { request, tools: &self.tools, recall: self.recall.as_ref(), now: self.task.created_at() }
+    }
+
+    fn try_advance(&mut self, input: Input) -> Result<(), Rejection> {
+        let events = self.task.advance(self.batch.at, input)?;
+        self.batch.events.extend(events);
+        Ok(())
+    }
+
+    /// Advances with an input of the driver's own; one that comes too late is left out.
+    fn advance(&mut self, input: Input) -> bool {
+        match self.try_advance(input) {
+            Ok(()) => true,
+            Err(rejection @ Rejection::Fold(_)) => {
+                tracing::error!(task = %self.task.id(), %rejection, "a decision does not fit its task");
+                false
+            }
+            Err(rejection) => {
+                tracing::debug!(task = %self.task.id(), %rejection, "left out");
+                false
+            }
+        }
+    }
+
+    /// Records something that changes nothing but what the person is told.
+    fn record(&mut self, event: TaskEvent) {
+        match self.task.apply(self.batch.at, &event) {
+            Ok(()) => self.batch.events.push(event),
+            Err(error) => tracing::error!(task = %self.task.id(), %error, "an event does not fit its task"),
+        }
+    }
+
+    fn degrade(&mut self, reason: String) {
+        if !self.task.degraded().contains(&reason) {
+            self.record(TaskEvent::Degraded { reason });
+        }
+    }
+
+    fn take_batch(&mut self) -> Result<(Vec<Entry>, Timestamp), JournalError> {
+        let events = std::mem::take(&mut self.batch.events);
+        let entries = events.into_iter().map(Entry::new).collect::<Result<_, _>>()?;
+        Ok((entries, self.batch.at))
+    }
+
+    /// Makes the batch durable and shows it. Returns whether that was possible.
+    async fn commit(&mut self) -> bool {
+        if self.batch.events.is_empty() {
+            return true;
+        }
+        let id = self.task.id();
+        let (mut entries, at) = match self.take_batch() {
+            Ok(taken) => taken,
+            Err(error) => {
+                tracing::error!(task = %id, %error, "an event cannot be recorded; the task stops here until a restart");
+                return false;
+            }
+        };
+        loop {
+            let (back, written) = self.hub.journal.append(id, at, entries, None).await;
+            entries = back;
+            match written {
+                Ok(Appended::At(first)) => {
+                    self.publish(first, at, entries);
+                    return true;
+                }
+                Ok(Appended::Known { .. }) | Err(JournalError::Closed) => return false,
+                // Nothing is lost by waiting: no effect of these events has begun.
+                Err(error) => {
+                    tracing::warn!(task = %id, %error, "the task waits until the journal can be written");
+                }
+            }
+            let retry = tokio::time::sleep(FULL_DISK_RETRY);
+            if self.hub.shutdown.run_until_cancelled(retry).await.is_none() {
+                return false;
+            }
+        }
+    }
+
+    fn publish(&self, first: u64, at: Timestamp, entries: Vec<Entry>) {
+        for entry in &entries {
+            match &entry.event {
+                TaskEvent::StepStarted { step, .. } => {
+                    if let Some(step) = self.task.step(step) {
+                        self.hub.measures.step(step.spec.kind);
+                    }
+                }
+                TaskEvent::StepFailed { retry: true, .. } => self.hub.measures.retries.inc(),
+                _ => {}
+            }
+        }
+        let records = (first..).zip(entries);
+        let record = |(seq, entry): (u64, Entry)| Record { seq, at, event: entry.event, body: entry.body };
+        self.live.feed.publish(records.map(record));
+    }
+}
+
+fn launch(attempt: Attempt) -> BoxFuture<'static, Ended> {
+    Box::pin(attempt.run())
+}
+
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What is left of a task's time.
+fn left_ms(task: &Task, now: Timestamp) -> u64 {
+    let spent = now.as_millisecond().saturating_sub(task.created_at().as_millisecond());
+    hub::deadline_ms(task.request()).saturating_sub(u64::try_from(spent).unwrap_or(0))
+}

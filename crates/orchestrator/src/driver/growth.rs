@@ -1,0 +1,115 @@
+//! Which steps a task begins with, and how its graph goes on.
+
+use kamil_plan::{
+    Growth, Task,
+    graph::{self, Author},
+};
+use kamil_protocol::{
+    StepId,
+    node::Role,
+    task::{StepKind, StepSpec, TaskRequest},
+};
+use serde_json::Map;
+
+use crate::{
+    planner::{self, Context, Gate},
+    registry::Registry,
+};
+
+const RECALL: &str = "recall";
+const PLAN: &str = "plan";
+const ANSWER: &str = "answer";
+const REMEMBER: &str = "remember";
+
+/// The steps that a task begins with: those that were given, or the answer at once, or what comes before it.
+pub(crate) fn first_steps(request: &TaskRequest, registry: &Registry) -> Vec<StepSpec> {
+    if let Some(steps) = &request.steps {
+        return steps.clone();
+    }
+    if request.direct {
+        return ending(request, &[], false);
+    }
+    if registry.knows(Role::Memory) {
+        return step(RECALL, StepKind::Recall, &[]).into_iter().collect();
+    }
+    let tools = registry.tools();
+    let ctx = Context { request, tools: &tools, recall: None, now: crate::journal::now() };
+    plan_or_answer(&ctx, &[], false)
+}
+
+/// What follows the recall, whether it succeeded or not.
+pub(super) fn after_recall(ctx: &Context<'_>, task: &Task) -> Growth {
+    if task.request().steps.is_some() {
+        return Growth::default();
+    }
+    Growth { degraded: Vec::new(), steps: plan_or_answer(ctx, &[RECALL], true) }
+}
+
+/// What follows a plan that a model wrote.
+///
+/// # Errors
+/// What is wrong with the plan, in words for the model.
+pub(super) fn after_plan(ctx: &Context<'_>, task: &Task, reply: &str) -> Result<Growth, String> {
+    let steps = planner::parse_plan(ctx, reply)?;
+    let existing: Vec<&StepSpec> = task.steps().iter().map(|step| step.spec.as_ref()).collect();
+    graph::validate(Author::Planner, &existing, &steps, ctx.tools).map_err(|error| error.to_string())?;
+    Ok(with_ending(task, steps))
+}
+
+/// What follows when no model wrote a valid plan: a plan by rules, or the answer.
+pub(super) fn without_plan(ctx: &Context<'_>, task: &Task, why: &str) -> Growth {
+    let existing: Vec<&StepSpec> = task.steps().iter().map(|step| step.spec.as_ref()).collect();
+    let ruled = planner::rule_based(ctx)
+        .filter(|steps| graph::validate(Author::Planner, &existing, steps, ctx.tools).is_ok());
+    let (how, steps) = match ruled {
+        Some(steps) => ("the step to run was chosen by simple rules", steps),
+        None => ("the answer was written without running any tool", Vec::new()),
+    };
+    let mut growth = with_ending(task, steps);
+    growth.degraded.push(format!("No plan was made ({why}); {how}."));
+    growth
+}
+
+fn with_ending(task: &Task, mut steps: Vec<StepSpec>) -> Growth {
+    let recalled = task.steps().iter().any(|step| step.id().as_str() == RECALL);
+    let mut needed: Vec<String> = Vec::new();
+    if recalled {
+        needed.push(RECALL.to_owned());
+    }
+    match steps.as_slice() {
+        [] => needed.push(PLAN.to_owned()),
+        planned => needed.extend(planned.iter().map(|step| step.id.to_string())),
+    }
+    let needed: Vec<&str> = needed.iter().map(String::as_str).collect();
+    steps.extend(ending(task.request(), &needed, recalled));
+    Growth { degraded: Vec::new(), steps }
+}
+
+fn plan_or_answer(ctx: &Context<'_>, after: &[&str], remember: bool) -> Vec<StepSpec> {
+    match planner::gate(ctx) {
+        Gate::Plan => step(PLAN, StepKind::Plan, after).into_iter().collect(),
+        Gate::Direct => ending(ctx.request, after, remember),
+    }
+}
+
+fn ending(request: &TaskRequest, after: &[&str], remember: bool) -> Vec<StepSpec> {
+    let answer = step(ANSWER, StepKind::Answer, after).map(|mut answer| {
+        answer.specialization = Some(planner::specialization(&request.input).to_owned());
+        answer
+    });
+    let remember = if remember { step(REMEMBER, StepKind::Remember, &[ANSWER]) } else { None };
+    answer.into_iter().chain(remember).collect()
+}
+
+fn step(name: &str, kind: StepKind, after: &[&str]) -> Option<StepSpec> {
+    let parse = |name: &str| name.parse::<StepId>().ok();
+    Some(StepSpec {
+        id: parse(name)?,
+        kind,
+        tool: None,
+        inputs: Map::new(),
+        depends_on: after.iter().copied().filter_map(parse).collect(),
+        specialization: None,
+        tolerates_failure: matches!(kind, StepKind::Plan | StepKind::Answer),
+    })
+}

@@ -1,0 +1,245 @@
+//! From a ready step to the request that a node gets, and what it needs of the node.
+
+use kamil_node::Method;
+use kamil_plan::{RetryClass, Step, Task};
+use kamil_protocol::{
+    ErrorCode, StepId,
+    memory::{RecallReply, RecallRequest, RememberRequest},
+    placement::StepNeeds,
+    reason::ReasonRequest,
+    task::{StepError, StepKind, StepStatus},
+    tool::{ExecuteRequest, SideEffect, ToolDescriptor},
+};
+use serde_json::Value;
+
+use crate::planner::{self, Context, StepResult};
+
+/// Longest time that an LLM node has for one request.
+const REASON_LEASE_MS: u64 = 600_000;
+/// Longest time that a memory node has.
+const MEMORY_LEASE_MS: u64 = 60_000;
+/// What a tool node has beyond the tool's own limit, to stop it and to answer.
+const TOOL_MARGIN_MS: u64 = 10_000;
+/// A tool's limit where its descriptor is not known.
+const TOOL_LIMIT_MS: u64 = 120_000;
+/// What a model is expected to write unless it is limited.
+const EXPECTED_TOKENS_OUT: u32 = 256;
+
+/// The body of a request.
+#[derive(Clone, Debug)]
+pub(super) enum Body {
+    Reason(Box<ReasonRequest>),
+    Execute(Box<ExecuteRequest>),
+    Recall(RecallRequest),
+    Remember(RememberRequest),
+}
+
+/// A ready step with its request.
+#[derive(Clone, Debug)]
+pub(super) struct Prepared {
+    pub(super) step: StepId,
+    pub(super) kind: StepKind,
+    pub(super) needs: StepNeeds,
+    pub(super) body: Body,
+    pub(super) lease_ms: u64,
+}
+
+/// What the driver knows of a step beyond the journal.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hints<'a> {
+    /// The last reply that was no valid plan, and why.
+    pub(super) previous: Option<&'a (String, String)>,
+    /// The model that takes over.
+    pub(super) model: Option<&'a str>,
+    /// What was written of the answer before its node went away.
+    pub(super) written: Option<String>,
+}
+
+/// Whether a tool may be run twice.
+pub(super) fn class_of(tool: Option<&ToolDescriptor>) -> RetryClass {
+    match tool {
+        Some(tool) if tool.idempotent || matches!(tool.side_effect, SideEffect::Pure | SideEffect::Read) => {
+            RetryClass::Repeatable
+        }
+        _ => RetryClass::Once,
+    }
+}
+
+/// Makes the request of a step; `None` if there is nothing to do for it.
+///
+/// # Errors
+/// Why there can be no request: an input that is not there.
+pub(super) fn prepare(
+    ctx: &Context<'_>,
+    task: &Task,
+    step: &Step,
+    hints: Hints<'_>,
+    left_ms: u64,
+) -> Result<Option<Prepared>, StepError> {
+    let limit = match step.spec.kind {
+        StepKind::Recall | StepKind::Remember => MEMORY_LEASE_MS,
+        StepKind::Tool => {
+            descriptor(ctx, step).map_or(TOOL_LIMIT_MS, |tool| tool.timeout_ms) + TOOL_MARGIN_MS
+        }
+        StepKind::Plan | StepKind::Reason | StepKind::Answer => REASON_LEASE_MS,
+    };
+    let lease_ms = limit.min(left_ms);
+    let body = match step.spec.kind {
+        StepKind::Recall => Body::Recall(recall(ctx)),
+        StepKind::Remember => match remember(ctx, task) {
+            Some(request) => Body::Remember(request),
+            None => return Ok(None),
+        },
+        StepKind::Tool => Body::Execute(Box::new(execute(ctx, task, step, lease_ms)?)),
+        StepKind::Plan | StepKind::Reason | StepKind::Answer => {
+            Body::Reason(Box::new(reason(ctx, task, step, hints, lease_ms)?))
+        }
+    };
+    let needs = needs(ctx, step, &body);
+    Ok(Some(Prepared { step: step.id().clone(), kind: step.spec.kind, needs, body, lease_ms }))
+}
+
+impl Body {
+    pub(super) const fn path(&self) -> &'static str {
+        match self {
+            Self::Reason(_) => "/v1/reason",
+            Self::Execute(_) => "/v1/execute",
+            Self::Recall(_) => "/v1/recall",
+            Self::Remember(_) => "/v1/remember",
+        }
+    }
+
+    pub(super) const fn method() -> Method {
+        Method::POST
+    }
+}
+
+fn descriptor<'a>(ctx: &Context<'a>, step: &Step) -> Option<&'a ToolDescriptor> {
+    let name = step.spec.tool.as_deref()?;
+    ctx.tools.iter().find(|tool| tool.name == name)
+}
+
+fn recall(ctx: &Context<'_>) -> RecallRequest {
+    RecallRequest {
+        query: ctx.request.input.clone(),
+        limit: None,
+        kinds: Vec::new(),
+        session: ctx.request.session,
+        conversation_tokens: None,
+        now: Some(ctx.now),
+    }
+}
+
+fn remember(ctx: &Context<'_>, task: &Task) -> Option<RememberRequest> {
+    let answer = task.steps().iter().find(|step| step.spec.kind == StepKind::Answer);
+    let answer = answer.and_then(|step| step.output.as_deref()).and_then(Value::as_str).unwrap_or_default();
+    let memories = planner::memories(ctx, task.id(), &results(task), answer);
+    (!memories.is_empty()).then_some(RememberRequest { memories })
+}
+
+fn execute(ctx: &Context<'_>, task: &Task, step: &Step, lease_ms: u64) -> Result<ExecuteRequest, StepError> {
+    let arguments = task.resolve(step).map_err(|error| missing(step, &error))?;
+    let limit = descriptor(ctx, step).map_or(TOOL_LIMIT_MS, |tool| tool.timeout_ms);
+    // A rerun that the person asked for is another effect, so it has another key.
+    let idempotency_key = match step.reruns {
+        0 => format!("{}/{}", task.id(), step.id()),
+        reruns => format!("{}/{}/{reruns}", task.id(), step.id()),
+    };
+    Ok(ExecuteRequest {
+        task: task.id(),
+        step: step.id().clone(),
+        tool: step.spec.tool.clone().unwrap_or_default(),
+        arguments: Value::Object(arguments),
+        idempotency_key,
+        approval: step.approved.clone(),
+        labels: task.input_labels(step),
+        deadline_ms: Some(limit.min(lease_ms)),
+    })
+}
+
+fn reason(
+    ctx: &Context<'_>,
+    task: &Task,
+    step: &Step,
+    hints: Hints<'_>,
+    lease_ms: u64,
+) -> Result<ReasonRequest, StepError> {
+    let mut request = match step.spec.kind {
+        StepKind::Plan => planner::plan_request(ctx, hints.previous),
+        StepKind::Answer => {
+            let mut request = planner::answer_request(ctx, &results(task));
+            request.stream = true;
+            request.continue_from = hints.written;
+            request
+        }
+        _ => {
+            let inputs = task.resolve(step).map_err(|error| missing(step, &error))?;
+            planner::reason_request(ctx, &step.spec, &Value::Object(inputs))
+        }
+    };
+    let wanted = hints.model.map(str::to_owned).or_else(|| ctx.request.model.clone());
+    request.model = wanted.or(request.model);
+    request.deadline_ms = Some(lease_ms);
+    Ok(request)
+}
+
+fn needs(ctx: &Context<'_>, step: &Step, body: &Body) -> StepNeeds {
+    let mut needs = StepNeeds {
+        kind: step.spec.kind,
+        tool: step.spec.tool.clone(),
+        model: None,
+        specialization: None,
+        tokens_in: 0,
+        tokens_out: 0,
+        memory_bytes: 0,
+        accelerator: None,
+    };
+    if let Body::Reason(request) = body {
+        let bytes: usize = request.messages.iter().map(|message| message.content.len() + 16).sum();
+        // English text has about four bytes to a token.
+        needs.tokens_in = u32::try_from(bytes / 4).unwrap_or(u32::MAX);
+        needs.tokens_out =
+            request.sampling.max_tokens.unwrap_or(EXPECTED_TOKENS_OUT).min(EXPECTED_TOKENS_OUT);
+        needs.model.clone_from(&request.model);
+        needs.specialization = match (&step.spec.specialization, step.spec.kind) {
+            (Some(wanted), _) => Some(wanted.clone()),
+            (None, StepKind::Reason) => {
+                let instruction = step.spec.inputs.get("instruction").and_then(Value::as_str);
+                Some(planner::specialization(instruction.unwrap_or(&ctx.request.input)).to_owned())
+            }
+            _ => None,
+        };
+    }
+    needs
+}
+
+/// The steps that have ended, as an answer may speak of them.
+pub(super) fn results(task: &Task) -> Vec<StepResult<'_>> {
+    let told = task.steps().iter().filter(|step| {
+        !matches!(step.spec.kind, StepKind::Answer | StepKind::Remember) && step.status.is_final()
+    });
+    told.map(|step| StepResult {
+        spec: &step.spec,
+        status: step.status,
+        output: step.output.as_deref(),
+        error: step.error.as_ref(),
+    })
+    .collect()
+}
+
+/// What memory returned, if it was asked.
+pub(super) fn recalled(task: &Task) -> Option<RecallReply> {
+    let step = task
+        .steps()
+        .iter()
+        .find(|step| step.spec.kind == StepKind::Recall && step.status == StepStatus::Succeeded)?;
+    serde_json::from_value(step.output.as_deref()?.clone()).ok()
+}
+
+fn missing(step: &Step, error: &kamil_plan::reference::ReferenceError) -> StepError {
+    StepError {
+        code: ErrorCode::PlanInvalid,
+        detail: format!("Step `{}` cannot start: {error}.", step.id()),
+        next_step: None,
+    }
+}

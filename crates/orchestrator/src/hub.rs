@@ -1,0 +1,355 @@
+//! What all tasks share, and the way to each of them.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use kamil_plan::{
+    Task,
+    graph::{self, Author},
+};
+use kamil_protocol::{
+    ErrorCode, Problem, TaskId,
+    node::Role,
+    task::{ApprovalDecision, MAX_INPUT_BYTES, TaskAccepted, TaskRequest, TaskStatus},
+};
+use kamil_protocol::{StepId, task::TaskDoc};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    driver::{Driver, First, growth},
+    feed::{Feed, Record},
+    journal::{Beginning, Journal, JournalError},
+    measures::Measures,
+    options::OrchestratorOptions,
+    registry::Registry,
+};
+
+/// Most tasks that ended lately and are kept at hand.
+const MAX_RECENT: usize = 256;
+/// Commands that may wait for a task.
+const INBOX: usize = 64;
+const MAX_HISTORY: usize = 200;
+const DEFAULT_DEADLINE_MS: u64 = 3_600_000;
+const LEAST_DEADLINE_MS: u64 = 1_000;
+const MOST_DEADLINE_MS: u64 = 24 * 3_600_000;
+/// After the start, a first task waits this long at most for the first node to register again.
+const FIRST_NODE_WAIT: std::time::Duration = std::time::Duration::from_millis(1_500);
+
+/// What a person does to a task.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Cancel { reason: String, reply: oneshot::Sender<Result<(), Problem>> },
+    Decide { step: StepId, decision: ApprovalDecision, reply: oneshot::Sender<Result<(), Problem>> },
+}
+
+/// A task at hand.
+pub(crate) struct Live {
+    pub(crate) feed: Arc<Feed>,
+    inbox: mpsc::Sender<Command>,
+}
+
+impl Live {
+    /// The state that its records lead to.
+    pub(crate) fn task(&self) -> Result<Task, Problem> {
+        fold(&self.feed)
+    }
+}
+
+#[derive(Default)]
+struct Tasks {
+    open: HashMap<TaskId, Arc<Live>>,
+    recent: HashMap<TaskId, Arc<Live>>,
+    order: VecDeque<TaskId>,
+}
+
+/// What all tasks share.
+pub(crate) struct Hub {
+    pub(crate) journal: Journal,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) options: OrchestratorOptions,
+    pub(crate) measures: Measures,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) drivers: TaskTracker,
+    begun: Instant,
+    tasks: Mutex<Tasks>,
+}
+
+impl Hub {
+    pub(crate) fn new(
+        journal: Journal,
+        registry: Arc<Registry>,
+        options: OrchestratorOptions,
+        measures: Measures,
+        shutdown: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            journal,
+            registry,
+            options,
+            measures,
+            shutdown,
+            drivers: TaskTracker::new(),
+            begun: Instant::now(),
+            tasks: Mutex::default(),
+        })
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Tasks> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many tasks have not ended.
+    pub(crate) fn open_tasks(&self) -> usize {
+        self.tasks().open.len()
+    }
+
+    /// Accepts a request: when this returns, the task is durable, and so is the start of its first steps.
+    ///
+    /// # Errors
+    /// `validation_failed`, `plan_invalid`, `tool_unknown`, `invalid_arguments`, `model_unknown`, `idempotency_mismatch`, `busy`, `storage_full`.
+    pub(crate) async fn create(
+        self: &Arc<Self>,
+        request: TaskRequest,
+        idempotency_key: Option<String>,
+    ) -> Result<TaskAccepted, Problem> {
+        self.check(&request)?;
+        self.await_first_node().await;
+        self.check_graph(&request)?;
+        let fingerprint = fingerprint(&request)?;
+        let first = growth::first_steps(&request, &self.registry);
+        let id = TaskId::generate();
+        let at = crate::journal::now();
+        let events = Task::begin(request, idempotency_key.clone(), first);
+        let task = Task::fold(id, events.iter().map(|event| (at, event)))
+            .map_err(|error| Problem::new(ErrorCode::Internal, format!("The task cannot begin: {error}.")))?;
+        let (live, inbox) = live(id);
+        self.admit(id, &live)?;
+        let (reply, accepted) = oneshot::channel();
+        let beginning = Beginning { idempotency_key, fingerprint };
+        let driver = Driver::new(Arc::clone(self), live, task, inbox);
+        self.drivers.spawn(driver.run(First::New { at, events, beginning, reply }));
+        accepted.await.map_err(|_| Problem::from(JournalError::Closed))?
+    }
+
+    fn admit(&self, id: TaskId, live: &Arc<Live>) -> Result<(), Problem> {
+        let mut tasks = self.tasks();
+        if tasks.open.len() >= self.options.max_open_tasks {
+            let detail = format!("{} tasks are unfinished, which is the most.", tasks.open.len());
+            return Err(Problem::new(ErrorCode::Busy, detail).retry_after_ms(1_000));
+        }
+        tasks.open.insert(id, Arc::clone(live));
+        self.measures.open_tasks.set(i64::try_from(tasks.open.len()).unwrap_or(i64::MAX));
+        Ok(())
+    }
+
+    /// A task that never became durable.
+    pub(crate) fn forget(&self, id: TaskId) {
+        let mut tasks = self.tasks();
+        tasks.open.remove(&id);
+        self.measures.open_tasks.set(i64::try_from(tasks.open.len()).unwrap_or(i64::MAX));
+    }
+
+    /// A task that has ended.
+    pub(crate) fn retire(&self, id: TaskId) {
+        let mut tasks = self.tasks();
+        if let Some(live) = tasks.open.remove(&id) {
+            tasks.recent.insert(id, live);
+            tasks.order.push_back(id);
+        }
+        while tasks.order.len() > MAX_RECENT {
+            if let Some(oldest) = tasks.order.pop_front() {
+                tasks.recent.remove(&oldest);
+            }
+        }
+        self.measures.open_tasks.set(i64::try_from(tasks.open.len()).unwrap_or(i64::MAX));
+    }
+
+    /// Takes up every task that an earlier run left unfinished.
+    ///
+    /// # Errors
+    /// If the journal cannot be read, or tells of something that cannot have happened.
+    pub(crate) async fn resume(self: &Arc<Self>) -> Result<usize, JournalError> {
+        let unfinished = self.journal.unfinished().await?;
+        for id in &unfinished {
+            let (live, inbox) = live(*id);
+            live.feed.publish(self.stored(*id).await?);
+            let task = fold(&live.feed).map_err(|problem| JournalError::Database(problem.detail))?;
+            self.tasks().open.insert(*id, Arc::clone(&live));
+            let driver = Driver::new(Arc::clone(self), live, task, inbox);
+            self.drivers.spawn(driver.run(First::Resumed));
+        }
+        self.measures.open_tasks.set(i64::try_from(unfinished.len()).unwrap_or(i64::MAX));
+        Ok(unfinished.len())
+    }
+
+    async fn stored(&self, id: TaskId) -> Result<Vec<Record>, JournalError> {
+        let records = self.journal.records_of(id).await?;
+        let record = |stored: crate::journal::StoredRecord| Record {
+            seq: stored.seq,
+            at: stored.at,
+            event: stored.event,
+            body: String::new(),
+        };
+        Ok(records.into_iter().map(record).collect())
+    }
+
+    fn at_hand(&self, id: TaskId) -> Option<Arc<Live>> {
+        let tasks = self.tasks();
+        tasks.open.get(&id).or_else(|| tasks.recent.get(&id)).map(Arc::clone)
+    }
+
+    /// The feed of a task, from memory or from the journal.
+    ///
+    /// # Errors
+    /// `task_unknown`.
+    pub(crate) async fn feed(&self, id: TaskId) -> Result<Arc<Feed>, Problem> {
+        let feed = match self.at_hand(id) {
+            Some(live) => Arc::clone(&live.feed),
+            None => {
+                let feed = Arc::new(Feed::new(id));
+                feed.publish(self.stored(id).await?);
+                feed
+            }
+        };
+        // A task whose first record is not durable yet is nobody's business.
+        if feed.is_empty() { Err(unknown(id)) } else { Ok(feed) }
+    }
+
+    /// The state of a task.
+    ///
+    /// # Errors
+    /// `task_unknown`.
+    pub(crate) async fn task(&self, id: TaskId) -> Result<Task, Problem> {
+        fold(&*self.feed(id).await?)
+    }
+
+    /// The task document, with the answer as far as it is written.
+    ///
+    /// # Errors
+    /// `task_unknown`.
+    pub(crate) async fn document(&self, id: TaskId) -> Result<TaskDoc, Problem> {
+        let feed = self.feed(id).await?;
+        let mut document = fold(&feed)?.document();
+        if document.answer.is_none() && !document.status.is_final() {
+            document.answer = feed.written();
+        }
+        Ok(document)
+    }
+
+    /// Sends a command to a task that has not ended.
+    ///
+    /// # Errors
+    /// `task_unknown`, `conflict` if it has ended, or what the task answers.
+    pub(crate) async fn command(
+        &self,
+        id: TaskId,
+        command: impl FnOnce(oneshot::Sender<Result<(), Problem>>) -> Command,
+    ) -> Result<(), Problem> {
+        let open = self.tasks().open.get(&id).map(Arc::clone);
+        let ended = || Problem::new(ErrorCode::Conflict, format!("Task {id} has ended."));
+        let Some(live) = open else {
+            self.feed(id).await?;
+            return Err(ended());
+        };
+        let (reply, done) = oneshot::channel();
+        live.inbox.send(command(reply)).await.map_err(|_| ended())?;
+        done.await.map_err(|_| ended())?
+    }
+
+    fn check(&self, request: &TaskRequest) -> Result<(), Problem> {
+        let invalid = |detail: String| Err(Problem::new(ErrorCode::ValidationFailed, detail));
+        if request.input.is_empty() || request.input.len() > MAX_INPUT_BYTES {
+            return invalid(format!(
+                "`input` has {} bytes; 1 to {MAX_INPUT_BYTES} are allowed.",
+                request.input.len()
+            ));
+        }
+        if request.history.len() > MAX_HISTORY {
+            return invalid(format!(
+                "`history` has {} turns; at most {MAX_HISTORY} are allowed.",
+                request.history.len()
+            ));
+        }
+        if let Some(deadline) = request.deadline_ms
+            && !(LEAST_DEADLINE_MS..=MOST_DEADLINE_MS).contains(&deadline)
+        {
+            return invalid(format!(
+                "`deadline_ms` is {deadline}; {LEAST_DEADLINE_MS} to {MOST_DEADLINE_MS} are allowed."
+            ));
+        }
+        if request.direct && request.steps.is_some() {
+            return invalid("`direct` and `steps` exclude each other.".to_owned());
+        }
+        if request.answer_schema.as_ref().is_some_and(|schema| !schema.is_object()) {
+            return invalid("`answer_schema` is not a JSON Schema object.".to_owned());
+        }
+        Ok(())
+    }
+
+    fn check_graph(&self, request: &TaskRequest) -> Result<(), Problem> {
+        if let Some(model) = &request.model {
+            let models = self.registry.models(true);
+            if self.registry.alive(Role::Llm) > 0 && !models.contains(model) {
+                let detail = format!("No node offers the model `{model}`. There are: {}.", models.join(", "));
+                return Err(Problem::new(ErrorCode::ModelUnknown, detail)
+                    .next("Choose one of these, or start an LLM node with that model."));
+            }
+        }
+        let Some(steps) = &request.steps else { return Ok(()) };
+        if steps.is_empty() {
+            return Err(Problem::new(ErrorCode::PlanInvalid, "`steps` is empty."));
+        }
+        Ok(graph::validate(Author::Person, &[], steps, &self.registry.tools())?)
+    }
+
+    /// After a restart the nodes need a moment to come back; a task that is planned without them would be a poor one.
+    async fn await_first_node(&self) {
+        let mut changes = self.registry.changes();
+        while self.registry.is_empty() {
+            let Some(left) = FIRST_NODE_WAIT.checked_sub(self.begun.elapsed()) else { return };
+            if tokio::time::timeout(left, changes.changed()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The moment at which a task is given up, in milliseconds after it was made.
+pub(crate) fn deadline_ms(request: &TaskRequest) -> u64 {
+    request.deadline_ms.unwrap_or(DEFAULT_DEADLINE_MS)
+}
+
+pub(crate) fn accepted(id: TaskId, status: TaskStatus, repeated: bool) -> TaskAccepted {
+    TaskAccepted { id, status, repeated }
+}
+
+fn live(id: TaskId) -> (Arc<Live>, mpsc::Receiver<Command>) {
+    let (inbox, receiver) = mpsc::channel(INBOX);
+    (Arc::new(Live { feed: Arc::new(Feed::new(id)), inbox }), receiver)
+}
+
+fn fold(feed: &Feed) -> Result<Task, Problem> {
+    let records = feed.records();
+    let events = records.iter().map(|record| (record.at, &record.event));
+    Task::fold(feed.task(), events).map_err(|error| {
+        let detail = format!("The records of task {} do not fit together: {error}.", feed.task());
+        Problem::new(ErrorCode::Internal, detail)
+    })
+}
+
+fn fingerprint(request: &TaskRequest) -> Result<[u8; 32], Problem> {
+    let value = serde_json::to_value(request).map_err(|error| {
+        Problem::new(ErrorCode::Internal, format!("The request cannot be written: {error}."))
+    })?;
+    Ok(Sha256::digest(kamil_ledger::canonical_json(&value)).into())
+}
+
+pub(crate) fn unknown(id: TaskId) -> Problem {
+    Problem::new(ErrorCode::TaskUnknown, format!("There is no task {id}."))
+        .next("GET /v1/tasks lists the tasks.")
+}

@@ -1,0 +1,150 @@
+//! Holding the journal against its signed heads.
+
+use std::path::Path;
+
+use kamil_ledger::{Audit, Checkpoint, Frontier, Hash, VerifierKey, leaf_hash};
+use kamil_protocol::log::VerifyReport;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::{JournalError, schema};
+
+/// A journal of at most this many records is read in full at every start.
+const FULL_AUDIT_RECORDS: u64 = 20_000;
+/// Most findings in a report.
+const MAX_FINDINGS: usize = 20;
+
+/// Reads the whole journal in this file and holds it against every signed head in it. It works while an orchestrator runs,
+/// and without one.
+///
+/// # Errors
+/// [`JournalError`] if the file cannot be read at all; what does not fit is in the report.
+pub fn verify(path: &Path, key: &VerifierKey) -> Result<VerifyReport, JournalError> {
+    let connection = schema::open_read_only(path)?;
+    let mut report = VerifyReport { ok: true, records: 0, checkpoints: 0, findings: Vec::new() };
+    let outcome = audit(&connection, key, &mut report);
+    if let Err(finding) = outcome {
+        report.findings.push(finding);
+    }
+    report.ok = report.findings.is_empty();
+    Ok(report)
+}
+
+/// Checks the journal in this file against the key of this home.
+///
+/// # Errors
+/// [`JournalError`] if the file or the key cannot be read at all.
+pub fn verify_journal(home: &kamil_node::Home, path: &Path) -> Result<VerifyReport, JournalError> {
+    verify(path, &super::verifier_key(&home.identity())?)
+}
+
+/// The frontier of the journal as it stands and its newest signed head, both checked.
+pub(super) fn at_start(
+    path: &Path,
+    connection: &Connection,
+    key: &VerifierKey,
+) -> Result<(Frontier, Option<(u64, String)>), JournalError> {
+    let damaged = |reason: String| JournalError::Damaged { path: path.to_owned(), reason };
+    let newest = newest_checkpoint(connection).map_err(|error| damaged(error.to_string()))?;
+    let Some((size, note, stored)) = newest else {
+        let records = count(connection).map_err(|error| damaged(error.to_string()))?;
+        if records > 0 {
+            return Err(damaged(format!("it has {records} records and no signed head")));
+        }
+        return Ok((Frontier::new(), None));
+    };
+    let records = count(connection).map_err(|error| damaged(error.to_string()))?;
+    if records <= FULL_AUDIT_RECORDS {
+        let mut report = VerifyReport { ok: true, records: 0, checkpoints: 0, findings: Vec::new() };
+        let frontier = audit(connection, key, &mut report).map_err(damaged)?;
+        if let Some(finding) = report.findings.pop() {
+            return Err(damaged(finding));
+        }
+        return Ok((frontier, Some((size, note))));
+    }
+    let checkpoint = Checkpoint::open(&note, key).map_err(|error| damaged(error.to_string()))?;
+    let mut frontier: Frontier = serde_json::from_str(&stored)
+        .map_err(|error| damaged(format!("the stored frontier cannot be read: {error}")))?;
+    if frontier.size() != checkpoint.size()
+        || frontier.root() != checkpoint.root()
+        || checkpoint.size() != size
+    {
+        return Err(damaged("the stored frontier is not that of the signed head".to_owned()));
+    }
+    append_tail(connection, &mut frontier).map_err(damaged)?;
+    if frontier.size() != records {
+        return Err(damaged(format!("it has {records} records, but numbers up to {}", frontier.size())));
+    }
+    Ok((frontier, Some((size, note))))
+}
+
+fn newest_checkpoint(connection: &Connection) -> rusqlite::Result<Option<(u64, String, String)>> {
+    let mut select =
+        connection.prepare("SELECT size, note, frontier FROM checkpoints ORDER BY size DESC LIMIT 1")?;
+    select
+        .query_row([], |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?, row.get(2)?)))
+        .optional()
+}
+
+fn count(connection: &Connection) -> rusqlite::Result<u64> {
+    connection
+        .query_row("SELECT count(*) FROM records", [], |row| row.get::<_, i64>(0))
+        .map(i64::cast_unsigned)
+}
+
+/// Adds what was written after the newest head.
+fn append_tail(connection: &Connection, frontier: &mut Frontier) -> Result<(), String> {
+    let told = |error: rusqlite::Error| error.to_string();
+    let mut select =
+        connection.prepare("SELECT seq, body FROM records WHERE seq >= ?1 ORDER BY seq").map_err(told)?;
+    let mut rows = select.query(params![frontier.size().cast_signed()]).map_err(told)?;
+    while let Some(row) = rows.next().map_err(told)? {
+        let seq = row.get::<_, i64>(0).map_err(told)?.cast_unsigned();
+        if seq != frontier.size() {
+            return Err(format!("record {} is missing", frontier.size()));
+        }
+        let body = row.get_ref(1).map_err(told)?.as_blob().map_err(|error| error.to_string())?;
+        frontier.push(leaf_hash(body));
+    }
+    Ok(())
+}
+
+fn audit(connection: &Connection, key: &VerifierKey, report: &mut VerifyReport) -> Result<Frontier, String> {
+    let told = |error: rusqlite::Error| format!("the database cannot be read: {error}");
+    let mut heads = Vec::new();
+    let mut select = connection.prepare("SELECT size, note FROM checkpoints ORDER BY size").map_err(told)?;
+    let notes = select
+        .query_map([], |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, String>(1)?)))
+        .map_err(told)?;
+    for note in notes {
+        let (size, note) = note.map_err(told)?;
+        report.checkpoints += 1;
+        match Checkpoint::open(&note, key) {
+            Ok(head) if head.size() == size => heads.push(head),
+            Ok(head) => {
+                return Err(format!("the head stored for size {size} is signed for size {}", head.size()));
+            }
+            Err(error) => return Err(format!("the head at size {size} is not good: {error}")),
+        }
+    }
+    let mut audit = Audit::new(heads);
+    let mut select =
+        connection.prepare("SELECT body, leaf_hash, task FROM records ORDER BY seq").map_err(told)?;
+    let mut rows = select.query([]).map_err(told)?;
+    while let Some(row) = rows.next().map_err(told)? {
+        let body = row.get_ref(0).map_err(told)?.as_blob().map_err(|error| error.to_string())?;
+        let record = audit.push(body).map_err(|error| error.to_string())?;
+        report.records += 1;
+        let stored: [u8; 32] = row.get(1).map_err(told)?;
+        let column: [u8; 16] = row.get(2).map_err(told)?;
+        if Hash::from(stored) != leaf_hash(body) && report.findings.len() < MAX_FINDINGS {
+            report
+                .findings
+                .push(format!("the stored hash of record {} is not that of its content", record.seq));
+        }
+        let task = uuid::Uuid::from_bytes(column).to_string();
+        if record.task.as_deref() != Some(task.as_str()) && report.findings.len() < MAX_FINDINGS {
+            report.findings.push(format!("record {} is filed under another task", record.seq));
+        }
+    }
+    audit.finish().map_err(|error| error.to_string())
+}
