@@ -22,7 +22,7 @@ async fn an_answer_appears_piece_by_piece_and_pieces_go_where_they_belong() {
         page.shows(ANSWER, "A hash chain 🔗 links").await;
         assert_eq!(page.text(&format!("{ANSWER} strong")).await, "hash chain");
         // The link sign is one character for the orchestrator and two for the browser.
-        stage.delta(&task, 17, "🔗 joins records");
+        stage.delta(&task, 19, "joins records");
         page.until(
             "nothing is dropped twice",
             async || page.text(ANSWER).await,
