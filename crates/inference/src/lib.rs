@@ -1,6 +1,7 @@
 //! llama.cpp in process: generation, constrained decoding, embeddings.
 //!
 //! - [`Generator`]: a loaded model behind one thread; continuous batching, prefix reuse, cancellation between tokens
+//! - [`Embedder`]: sentence embeddings, behind a thread of their own
 //! - [`GenerateRequest`], [`Constraint`], [`GenerateStream`]: what is asked and what comes back
 //! - inside: `template` (messages to prompt), `constraint` (llguidance), `engine` (the loop), `prefix` (cache reuse),
 //!   `sampling`, `text` (whole characters, stop strings), `job` (one request under way)
@@ -9,6 +10,7 @@
 
 mod backend;
 mod constraint;
+mod embedder;
 mod engine;
 mod error;
 mod generator;
@@ -22,6 +24,7 @@ mod template;
 mod text;
 mod threads;
 
+pub use embedder::{Embedder, EmbedderOptions};
 pub use error::InferenceError;
 pub use generator::{EngineOptions, Generator, ModelInfo};
 pub use request::{Constraint, Event, Finish, GenerateRequest, Message, Usage};

