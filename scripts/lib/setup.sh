@@ -91,7 +91,8 @@ need_rust() {
 }
 
 # What a build needs: llama.cpp is compiled by cmake and bound by libclang; models come through pip. With ccache a second
-# build of llama.cpp, in another profile or clone, takes seconds.
+# build of llama.cpp, in another profile or clone, takes seconds; for that, paths below the target folder must not count.
+export CCACHE_BASEDIR=$target CCACHE_NOHASHDIR=1
 need_to_build() {
   need_packages cmake cmake make make g++ g++ clang clang libclang libclang-dev ccache ccache \
     pkg-config pkg-config git git python3 python3 pip python3-pip
