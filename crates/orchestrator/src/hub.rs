@@ -53,13 +53,6 @@ pub(crate) struct Live {
     inbox: mpsc::Sender<Command>,
 }
 
-impl Live {
-    /// The state that its records lead to.
-    pub(crate) fn task(&self) -> Result<Task, Problem> {
-        fold(&self.feed)
-    }
-}
-
 #[derive(Default)]
 struct Tasks {
     open: HashMap<TaskId, Arc<Live>>,

@@ -185,6 +185,7 @@ impl Driver {
             _ => RetryClass::Repeatable,
         };
         let refusals = step.busy_replies();
+        let alone = self.hub.registry.alive(kamil_placement::fleet::role_for(step.spec.kind)) <= 1;
         let note = self.notes.entry(id.clone()).or_default();
         let now = Instant::now();
         if problem.code == ErrorCode::Busy {
@@ -193,7 +194,7 @@ impl Driver {
                 .retry_after_ms
                 .map_or(backoff, |asked| asked.clamp(FIRST_BACKOFF_MS, backoff.max(1_000)));
             note.full.extend(node.map(|node| (node, now + Duration::from_millis(pause))));
-        } else if !lost {
+        } else if alone {
             note.not_before = Some(now + RETRY_PAUSE);
         }
         let otherwise = self.otherwise(&id, &problem.detail);

@@ -18,7 +18,6 @@ use super::{
     growth, left_ms,
     request::{self, Hints, Prepared},
 };
-use crate::journal;
 
 /// A step that waits for a node is looked at again this often, though nothing has been heard.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -30,12 +29,9 @@ impl Driver {
         // A step that cannot be started may make others ready.
         loop {
             let before = self.batch.events.len();
-            let started = attempts.len();
             let prepared = self.prepare();
             self.place_set(prepared, &mut attempts);
-            if self.batch.events.len() == before
-                || attempts.len() == started && self.task.effects().is_empty()
-            {
+            if self.batch.events.len() == before {
                 return attempts;
             }
         }

@@ -3,6 +3,7 @@
 use std::{
     fs::{File, OpenOptions, TryLockError},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -13,6 +14,9 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{Head, JournalError};
+
+/// How long an orchestrator that is ending may take to let go of the journal.
+const LOCK_PATIENCE: Duration = Duration::from_millis(1_500);
 
 /// A record as it was read back.
 #[derive(Clone, Debug, Deserialize)]
@@ -41,10 +45,17 @@ pub(super) fn lock(path: &Path) -> Result<File, JournalError> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(&lock_path).map_err(|error| failed("open", &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(JournalError::InUse { path: path.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(failed("lock", &error)),
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            // One that has just been told to stop may still be writing its last records.
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(TryLockError::WouldBlock) => return Err(JournalError::InUse { path: path.to_owned() }),
+            Err(TryLockError::Error(error)) => return Err(failed("lock", &error)),
+        }
     }
 }
 

@@ -1,0 +1,15 @@
+//! The real orchestrator on loopback, with stand-in nodes that speak the protocol as other machines would.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod approvals;
+mod completions;
+mod failures;
+mod flow;
+mod hub;
+mod journals;
+mod planning;
+mod requests;
+mod restarts;
+mod stand_in;
+mod streams;
