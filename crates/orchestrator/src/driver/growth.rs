@@ -11,6 +11,7 @@ use kamil_protocol::{
 };
 use serde_json::Map;
 
+use super::request::results;
 use crate::{
     planner::{self, Context, Gate},
     registry::Registry,
@@ -27,14 +28,14 @@ pub(crate) fn first_steps(request: &TaskRequest, registry: &Registry) -> Vec<Ste
         return steps.clone();
     }
     if request.direct {
-        return ending(request, &[], false);
+        return ending(request, &[]);
     }
     if registry.knows(Role::Memory) {
         return step(RECALL, StepKind::Recall, &[]).into_iter().collect();
     }
     let tools = registry.tools();
     let ctx = Context { request, tools: &tools, recall: None, now: crate::journal::now() };
-    plan_or_answer(&ctx, &[], false)
+    plan_or_answer(&ctx, &[])
 }
 
 /// What follows the recall, whether it succeeded or not.
@@ -42,7 +43,7 @@ pub(super) fn after_recall(ctx: &Context<'_>, task: &Task) -> Growth {
     if task.request().steps.is_some() {
         return Growth::default();
     }
-    Growth { degraded: Vec::new(), steps: plan_or_answer(ctx, &[RECALL], true) }
+    Growth { degraded: Vec::new(), steps: plan_or_answer(ctx, &[RECALL]) }
 }
 
 /// What follows a plan that a model wrote.
@@ -81,24 +82,39 @@ fn with_ending(task: &Task, mut steps: Vec<StepSpec>) -> Growth {
         planned => needed.extend(planned.iter().map(|step| step.id.to_string())),
     }
     let needed: Vec<&str> = needed.iter().map(String::as_str).collect();
-    steps.extend(ending(task.request(), &needed, recalled));
+    steps.extend(ending(task.request(), &needed));
     Growth { degraded: Vec::new(), steps }
 }
 
-fn plan_or_answer(ctx: &Context<'_>, after: &[&str], remember: bool) -> Vec<StepSpec> {
+fn plan_or_answer(ctx: &Context<'_>, after: &[&str]) -> Vec<StepSpec> {
     match planner::gate(ctx) {
         Gate::Plan => step(PLAN, StepKind::Plan, after).into_iter().collect(),
-        Gate::Direct => ending(ctx.request, after, remember),
+        Gate::Direct => ending(ctx.request, after),
     }
 }
 
-fn ending(request: &TaskRequest, after: &[&str], remember: bool) -> Vec<StepSpec> {
+fn ending(request: &TaskRequest, after: &[&str]) -> Vec<StepSpec> {
     let answer = step(ANSWER, StepKind::Answer, after).map(|mut answer| {
         answer.specialization = Some(planner::specialization(&request.input).to_owned());
         answer
     });
-    let remember = if remember { step(REMEMBER, StepKind::Remember, &[ANSWER]) } else { None };
-    answer.into_iter().chain(remember).collect()
+    answer.into_iter().collect()
+}
+
+/// What follows the answer: remembering, if there is a memory and something worth keeping.
+pub(super) fn after_answer(ctx: &Context<'_>, task: &Task, answer: &str) -> Growth {
+    let request = task.request();
+    let recalled = task.steps().iter().any(|step| step.spec.kind == StepKind::Recall);
+    if request.direct || request.steps.is_some() || !recalled {
+        return Growth::default();
+    }
+    if planner::memories(ctx, task.id(), &results(task), answer).is_empty() {
+        return Growth::default();
+    }
+    Growth {
+        degraded: Vec::new(),
+        steps: step(REMEMBER, StepKind::Remember, &[ANSWER]).into_iter().collect(),
+    }
 }
 
 fn step(name: &str, kind: StepKind, after: &[&str]) -> Option<StepSpec> {

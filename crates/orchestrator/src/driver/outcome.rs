@@ -97,12 +97,16 @@ impl Driver {
             self.planned(id, attempt, &reply);
             return;
         }
-        let output = match step.spec.kind {
-            StepKind::Answer => Value::String(self.live.feed.written().unwrap_or_default()),
-            _ => self.reasoning(step, &reply),
+        let (output, then) = match step.spec.kind {
+            StepKind::Answer => {
+                let text = self.live.feed.written().unwrap_or_default();
+                let then = growth::after_answer(&self.context(), &self.task, &text);
+                (Value::String(text), then)
+            }
+            _ => (self.reasoning(step, &reply), Growth::default()),
         };
         let result = self.written(&id, output, &reply);
-        self.advance(Input::Succeeded { step: id, attempt, result, then: Growth::default() });
+        self.advance(Input::Succeeded { step: id, attempt, result, then });
     }
 
     /// The output of a `reason` step: its text, or the JSON that it was constrained to.

@@ -128,7 +128,7 @@ fn audit(connection: &Connection, key: &VerifierKey, report: &mut VerifyReport) 
     }
     let mut audit = Audit::new(heads);
     let mut select =
-        connection.prepare("SELECT body, leaf_hash, task FROM records ORDER BY seq").map_err(told)?;
+        connection.prepare("SELECT body, leaf_hash, task, seq FROM records ORDER BY seq").map_err(told)?;
     let mut rows = select.query([]).map_err(told)?;
     while let Some(row) = rows.next().map_err(told)? {
         let body = row.get_ref(0).map_err(told)?.as_blob().map_err(|error| error.to_string())?;
@@ -140,6 +140,10 @@ fn audit(connection: &Connection, key: &VerifierKey, report: &mut VerifyReport) 
             report
                 .findings
                 .push(format!("the stored hash of record {} is not that of its content", record.seq));
+        }
+        let place = row.get::<_, i64>(3).map_err(told)?.cast_unsigned();
+        if place != record.seq && report.findings.len() < MAX_FINDINGS {
+            report.findings.push(format!("record {} is stored as number {place}", record.seq));
         }
         let task = uuid::Uuid::from_bytes(column).to_string();
         if record.task.as_deref() != Some(task.as_str()) && report.findings.len() < MAX_FINDINGS {

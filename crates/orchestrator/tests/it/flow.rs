@@ -9,11 +9,11 @@ use std::{
 };
 
 use kamil_protocol::{
-    Page,
+    Page, SessionId,
     memory::MemoryKind,
     node::NodeDoc,
     placement::PreviewReply,
-    task::{StepKind, TaskStatus, TaskSummary},
+    task::{StepKind, TaskRequest, TaskStatus, TaskSummary},
     tool::{SideEffect, ToolDescriptor},
 };
 use serde_json::{Value, json};
@@ -48,7 +48,11 @@ async fn with_memory_a_request_recalls_answers_and_remembers() {
     let hub = Hub::start().await;
     let _llm = StandIn::saying(&hub.url, "A hash chain links hashes.").await;
     let (_memory, kept) = StandIn::memory(&hub.url).await;
-    let id = hub.ask(&asks("Explain what a hash chain is in two sentences")).await;
+    let request = TaskRequest {
+        session: Some(SessionId::generate()),
+        ..asks("Explain what a hash chain is in two sentences")
+    };
+    let id = hub.ask(&request).await;
     let task = hub.ended(id).await;
     assert_eq!(kinds(&task), [StepKind::Recall, StepKind::Answer, StepKind::Remember]);
     assert!(all_succeeded(&task), "{task:?}");
@@ -56,7 +60,7 @@ async fn with_memory_a_request_recalls_answers_and_remembers() {
     let kept = kept.lock().unwrap();
     let texts: Vec<_> = kept[0].memories.iter().map(|memory| (memory.kind, &memory.text)).collect();
     assert!(
-        texts.iter().any(|(kind, text)| *kind == MemoryKind::Episodic && text.contains("hash chain")),
+        texts.iter().any(|(kind, text)| *kind == MemoryKind::Working && text.contains("hash chain")),
         "{texts:?}"
     );
 }
@@ -67,7 +71,8 @@ async fn a_reply_and_what_follows_it_share_one_append() {
     let _llm = StandIn::saying(&hub.url, "Yes.").await;
     let (_memory, _) = StandIn::memory(&hub.url).await;
     let before = hub.metric("kamil_journal_commits_total").await;
-    let id = hub.ask(&asks("Is water wet?")).await;
+    let request = TaskRequest { session: Some(SessionId::generate()), ..asks("Is water wet?") };
+    let id = hub.ask(&request).await;
     hub.ended(id).await;
     let commits = hub.metric("kamil_journal_commits_total").await - before;
     // One before each of the three requests to nodes, and one for the end.

@@ -58,9 +58,10 @@ async fn whatever_is_done_to_it_is_found() {
         ("UPDATE records SET task = zeroblob(16) WHERE seq = 2", "another task"),
         ("UPDATE checkpoints SET note = replace(note, 'kamil.local', 'kamil.other')", "not good"),
         (
-            "UPDATE records SET seq = seq + 100 WHERE seq >= 5; UPDATE records SET seq = seq - 96 WHERE seq = 105; UPDATE records SET seq = 105 WHERE seq = 9",
-            "record",
+            "UPDATE records SET seq = -1 WHERE seq = 5; UPDATE records SET seq = 5 WHERE seq = 6; UPDATE records SET seq = 6 WHERE seq = -1",
+            "must be",
         ),
+        ("UPDATE records SET seq = seq + 100 WHERE seq >= 5", "stored as number"),
     ] {
         let hub = with_history().await;
         let finding = changed(&hub, sql);
