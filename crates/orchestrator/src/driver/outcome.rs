@@ -34,7 +34,7 @@ impl Driver {
     pub(super) fn take_outcome(&mut self, ended: Ended) {
         let Ended { step, number, outcome } = ended;
         match outcome {
-            Outcome::Reasoned(reply) => self.reasoned(step, number, *reply),
+            Outcome::Reasoned(reply) => self.reasoned(step, number, &reply),
             Outcome::Executed(reply) => {
                 let labels = self.labels_of(&step, |inputs| labels::join([&inputs, &reply.labels]));
                 let result = StepOutput {
@@ -91,10 +91,10 @@ impl Driver {
         self.advance(Input::Succeeded { step, attempt, result: plain(output, labels), then });
     }
 
-    fn reasoned(&mut self, id: StepId, attempt: u32, reply: ReasonReply) {
+    fn reasoned(&mut self, id: StepId, attempt: u32, reply: &ReasonReply) {
         let Some(step) = self.task.step(&id) else { return };
         if step.spec.kind == StepKind::Plan {
-            self.planned(id, attempt, &reply);
+            self.planned(id, attempt, reply);
             return;
         }
         let (output, then) = match step.spec.kind {
@@ -103,9 +103,9 @@ impl Driver {
                 let then = growth::after_answer(&self.context(), &self.task, &text);
                 (Value::String(text), then)
             }
-            _ => (self.reasoning(step, &reply), Growth::default()),
+            _ => (self.reasoning(step, reply), Growth::default()),
         };
-        let result = self.written(&id, output, &reply);
+        let result = self.written(&id, output, reply);
         self.advance(Input::Succeeded { step: id, attempt, result, then });
     }
 

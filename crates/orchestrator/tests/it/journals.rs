@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    hub::{Hub, directly, quick},
+    hub::{Hub, PATIENCE, directly, quick},
     stand_in::StandIn,
 };
 
@@ -80,6 +80,12 @@ async fn whatever_is_done_to_it_is_found() {
 async fn a_journal_that_is_no_database_is_refused_with_its_name() {
     let mut hub = Hub::start().await;
     hub.stop().await;
+    let log = hub.journal().with_extension("db-wal");
+    let begun = std::time::Instant::now();
+    while log.exists() {
+        assert!(begun.elapsed() < PATIENCE, "the journal stays open");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
     std::fs::write(hub.journal(), vec![b'x'; 8192]).unwrap();
     let refused = kamil_orchestrator::start(hub.node_options(), quick(), CancellationToken::new()).await;
     let error = refused.err().unwrap().to_string();

@@ -1,0 +1,198 @@
+//! What orchestration costs beyond the model: `cargo bench -p kamil-orchestrator`.
+//!
+//! A real orchestrator on loopback, its journal on the disk under the target folder, and an LLM node that answers at once.
+//! Every task is asked for over HTTP and followed over its event stream to the end.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a bench reports to its reader, and breaks off when it cannot run"
+)]
+
+use std::{
+    fs::File,
+    io::{Seek as _, Write as _},
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    response::{IntoResponse as _, Response, sse::Event},
+    routing::post,
+};
+use futures::StreamExt as _;
+use kamil_node::{
+    Client, Home, Json, Listener, Method, Metrics, NodeOptions, RunningNode, Service, event_stream,
+    orchestrator_only,
+};
+use kamil_orchestrator::{OrchestratorOptions, start};
+use kamil_protocol::{
+    node::{Capabilities, ModelOffer, Role},
+    reason::{Finish, ReasonReply, ReasonRequest, Usage},
+    task::{TaskAccepted, TaskRequest},
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+const SEQUENTIAL: usize = 400;
+const CLIENTS: usize = 16;
+const PER_CLIENT: usize = 250;
+
+fn main() {
+    // `cargo test --benches` only wants to see that it is there.
+    if std::env::args().any(|argument| argument == "--test") {
+        return;
+    }
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let sync_ms = fdatasync_ms(folder.path());
+    println!("fdatasync of 4 KiB, median: {sync_ms:.2} ms");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(measure(folder.path(), sync_ms));
+}
+
+async fn measure(folder: &Path, sync_ms: f64) {
+    let stop = CancellationToken::new();
+    let node = NodeOptions::local(Home::resolve(Some(folder.join("hub"))).unwrap());
+    let hub = start(node, OrchestratorOptions::default(), stop.clone()).await.unwrap();
+    let llm = instant_llm(&hub.url, &folder.join("llm"), stop.clone()).await;
+    let client = Client::new(&hub.url, None).unwrap();
+    for _ in 0..50 {
+        ask(&client).await;
+    }
+    let (commits, begun) = (commits(&client).await, Instant::now());
+    let mut times = Vec::with_capacity(SEQUENTIAL);
+    for _ in 0..SEQUENTIAL {
+        times.push(ask(&client).await);
+    }
+    let took = begun.elapsed();
+    let syncs = (self::commits(&client).await - commits) as f64 / SEQUENTIAL as f64;
+    times.sort_unstable();
+    let (median, p99) = (ms(times[SEQUENTIAL / 2]), ms(times[SEQUENTIAL * 99 / 100]));
+    println!(
+        "sequential: median {median:.2} ms, p99 {p99:.2} ms, {syncs:.2} syncs a task, {:.0} tasks/s",
+        SEQUENTIAL as f64 / took.as_secs_f64()
+    );
+    println!("  median / (syncs × fdatasync) = {:.2}", median / (syncs * sync_ms));
+
+    let (commits, begun) = (self::commits(&client).await, Instant::now());
+    let clients = (0..CLIENTS).map(|_| {
+        let client = Client::new(&hub.url, None).unwrap();
+        tokio::spawn(async move {
+            let mut times = Vec::with_capacity(PER_CLIENT);
+            for _ in 0..PER_CLIENT {
+                times.push(ask(&client).await);
+            }
+            times
+        })
+    });
+    let mut times: Vec<Duration> = Vec::new();
+    for client in clients.collect::<Vec<_>>() {
+        times.extend(client.await.unwrap());
+    }
+    let took = begun.elapsed();
+    times.sort_unstable();
+    let count = times.len();
+    let syncs = (self::commits(&client).await - commits) as f64 / count as f64;
+    println!(
+        "{CLIENTS} clients: {:.0} tasks/s, median {:.2} ms, p99 {:.2} ms, {syncs:.2} syncs a task",
+        count as f64 / took.as_secs_f64(),
+        ms(times[count / 2]),
+        ms(times[count * 99 / 100])
+    );
+    stop.cancel();
+    llm.stopped().await.unwrap();
+    hub.stopped().await.unwrap();
+}
+
+/// Asks, and follows to the end.
+async fn ask(client: &Client) -> Duration {
+    let request =
+        TaskRequest { input: "What is a hash chain?".to_owned(), direct: true, ..TaskRequest::default() };
+    let begun = Instant::now();
+    let task: TaskAccepted = client.post("/v1/tasks", &request).await.unwrap();
+    let path = format!("/v1/tasks/{}/events", task.id);
+    let mut events = client.stream(Method::GET, &path, None::<&()>, &[]).await.unwrap();
+    while let Some(event) = events.next().await {
+        if event.unwrap().event == "end" {
+            break;
+        }
+    }
+    let took = begun.elapsed();
+    // Reading to the end of the body gives the connection back.
+    while events.next().await.is_some() {}
+    took
+}
+
+async fn instant_llm(orchestrator: &str, home: &Path, stop: CancellationToken) -> RunningNode {
+    let mut options = NodeOptions::local(Home::resolve(Some(home.to_owned())).unwrap());
+    options.orchestrator = Some(orchestrator.to_owned());
+    let listener = Listener::bind(&options, Role::Llm).await.unwrap();
+    let router = orchestrator_only(Router::new().route("/v1/reason", post(reason)), listener.token());
+    let offer = ModelOffer {
+        name: "instant".to_owned(),
+        engine: "openai".to_owned(),
+        resident: true,
+        bytes: 0,
+        context_tokens: 8_192,
+        specializations: vec!["general".to_owned()],
+        prefill_tokens_per_s: None,
+        decode_tokens_per_s: None,
+        generates: true,
+    };
+    let (_offers, capabilities) =
+        watch::channel(Capabilities { models: vec![offer], slots: 64, ..Capabilities::default() });
+    let service = Service {
+        role: Role::Llm,
+        router,
+        openapi: utoipa::openapi::OpenApi::default(),
+        capabilities,
+        load: Arc::new(|| (0, 0)),
+        metrics: Metrics::new(),
+    };
+    let running = listener.start(service, stop);
+    running.registered().await;
+    running
+}
+
+async fn reason(Json(request): Json<ReasonRequest>) -> Response {
+    let reply = ReasonReply {
+        model: request.model.unwrap_or_default(),
+        text: "Each block holds the hash of the one before it.".to_owned(),
+        finish: Finish::Stop,
+        usage: Usage { tokens_in: 20, tokens_out: 11, ..Usage::default() },
+    };
+    if request.stream {
+        let done = Event::default().event("done").data(serde_json::to_string(&reply).unwrap());
+        return event_stream(futures::stream::iter([done]));
+    }
+    Json(reply).into_response()
+}
+
+async fn commits(client: &Client) -> u64 {
+    let text = client.get_text("/metrics").await.unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("kamil_journal_commits_total "));
+    line.unwrap().parse().unwrap()
+}
+
+/// What the disk takes to make 4 KiB durable.
+fn fdatasync_ms(folder: &Path) -> f64 {
+    let mut file = File::create(folder.join("sync")).unwrap();
+    let block = [7_u8; 4096];
+    let mut times: Vec<Duration> = (0..200)
+        .map(|_| {
+            file.rewind().unwrap();
+            file.write_all(&block).unwrap();
+            let begun = Instant::now();
+            file.sync_data().unwrap();
+            begun.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    ms(times[times.len() / 2])
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
+}
