@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use kamil_models::gguf::GgufHeader;
 use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
@@ -135,8 +136,9 @@ impl Generator {
         let stats = Arc::new(Stats::default());
         let (commands, receiver) = sync_channel(options.queue_limit.max(1));
         let (ready, is_ready) = std::sync::mpsc::channel();
+        let parallel_sequences = options.parallel_sequences;
         let thread = {
-            let (model, stats, options) = (Arc::clone(&model), Arc::clone(&stats), options.clone());
+            let (model, stats) = (Arc::clone(&model), Arc::clone(&stats));
             thread::Builder::new()
                 .name("inference".into())
                 .spawn(move || {
@@ -162,7 +164,7 @@ impl Generator {
             constraints,
             stats,
             context_tokens,
-            parallel_sequences: options.parallel_sequences,
+            parallel_sequences,
             bos_text,
             thread: Mutex::new(Some(thread)),
         };
@@ -298,18 +300,28 @@ fn new_context<'model>(
 ) -> Result<llama_cpp_2::context::LlamaContext<'model>, InferenceError> {
     let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
     let threads = i32::try_from(options.threads.max(1)).unwrap_or(i32::MAX);
+    let backend = backend()?;
     let params = LlamaContextParams::default()
         .with_n_ctx(std::num::NonZeroU32::new(number(limits.cache_tokens)))
         .with_n_batch(number(limits.batch_tokens))
         .with_n_ubatch(number(limits.batch_tokens))
         .with_n_seq_max(options.parallel_sequences)
         .with_kv_unified(true)
+        .with_flash_attention_policy(flash_attention(backend))
         .with_n_threads(threads)
         .with_n_threads_batch(threads)
         .with_no_perf(true);
     model
-        .new_context(backend()?, params)
+        .new_context(backend, params)
         .map_err(|error| refused(format!("no context of {} tokens: {error}", limits.cache_tokens)))
+}
+
+/// On a CPU, llama.cpp's flash attention adds up in 16 bits, and what a request answers comes to depend on which others
+/// share its batches. Without it outputs repeat, for 6 % of the prefill rate at 1,000 tokens.
+fn flash_attention(backend: &LlamaBackend) -> i32 {
+    const AUTOMATIC: i32 = -1;
+    const DISABLED: i32 = 0;
+    if backend.supports_gpu_offload() { AUTOMATIC } else { DISABLED }
 }
 
 fn chat_template(

@@ -2,6 +2,9 @@
 
 use llama_cpp_2::token::LlamaToken;
 
+/// Losing this many tokens of another conversation is cheaper than giving up a whole sequence for it.
+const SMALL_TAIL_TOKENS: usize = 16;
+
 /// What a sequence of the cache holds, as the choice sees it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Candidate<'a> {
@@ -25,8 +28,9 @@ pub(crate) struct Choice {
 /// Chooses for `prompt`, or `None` if all sequences are busy. At least one token is always left to decode, since its
 /// logits are needed.
 ///
-/// A cache that shares most of its tokens is continued in place. One that shares only a part (the same system prompt
-/// under another conversation) is copied into the least recently used sequence, so that both stay warm.
+/// A sequence that the prompt continues is used in place. One that shares only a part (the same system prompt under
+/// another conversation) is copied into the least recently used sequence, so that both stay warm; the copy shares the
+/// memory of the original.
 pub(crate) fn choose(candidates: &[Candidate<'_>], prompt: &[LlamaToken]) -> Option<Choice> {
     let limit = prompt.len().saturating_sub(1);
     let shared = |candidate: &Candidate<'_>| common_prefix(candidate.tokens, prompt).min(limit);
@@ -43,8 +47,8 @@ pub(crate) fn choose(candidates: &[Candidate<'_>], prompt: &[LlamaToken]) -> Opt
     if reused == 0 {
         return Some(Choice { slot: oldest_idle, copy_from: None, reused: 0 });
     }
-    let mostly_shared = reused * 2 >= candidates[best].tokens.len();
-    if !candidates[best].busy && (mostly_shared || best == oldest_idle) {
+    let lost = candidates[best].tokens.len() - reused;
+    if !candidates[best].busy && (lost <= SMALL_TAIL_TOKENS || best == oldest_idle) {
         return Some(Choice { slot: best, copy_from: None, reused });
     }
     Some(Choice { slot: oldest_idle, copy_from: Some(best), reused })
@@ -76,10 +80,18 @@ mod tests {
 
     #[test]
     fn a_shared_system_prompt_is_copied_so_that_both_stay_warm() {
-        let a = tokens(&[1, 2, 3, 4, 5, 6, 7, 8]);
+        let a = tokens(&(1..40).collect::<Vec<_>>());
         let candidates = [candidate(&a, false, 1), candidate(&[], false, 0)];
         let choice = choose(&candidates, &tokens(&[1, 2, 10, 11])).unwrap();
         assert_eq!(choice, Choice { slot: 1, copy_from: Some(0), reused: 2 });
+    }
+
+    #[test]
+    fn the_only_idle_sequence_is_used_in_place() {
+        let a = tokens(&(1..40).collect::<Vec<_>>());
+        let candidates = [candidate(&a, false, 1), candidate(&[], true, 0)];
+        let choice = choose(&candidates, &tokens(&[1, 2, 10, 11])).unwrap();
+        assert_eq!(choice, Choice { slot: 0, copy_from: None, reused: 2 });
     }
 
     #[test]

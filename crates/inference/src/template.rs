@@ -109,6 +109,7 @@ fn strftime_now(format: String) -> Result<String, Error> {
 }
 
 /// `json.dumps` with `ensure_ascii=False`: what the templates' authors trained with.
+#[expect(clippy::needless_pass_by_value, reason = "the template engine hands over owned arguments")]
 fn python_json(value: &TemplateValue, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
     let _: Option<bool> = options.get("ensure_ascii")?;

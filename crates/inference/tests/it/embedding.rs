@@ -12,7 +12,7 @@ fn embedder() -> &'static Embedder {
 }
 
 fn vectors(texts: &[&str]) -> Vec<Vec<f32>> {
-    embedder().blocking_embed(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()).unwrap()
+    embedder().blocking_embed(texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()).unwrap()
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {
