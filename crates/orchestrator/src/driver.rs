@@ -236,6 +236,8 @@ impl Driver {
 
     fn end(&mut self) {
         self.attempts.clear();
+        let waiting = self.notes.values().filter(|note| note.waiting_since.is_some()).count();
+        self.hub.measures.waiting_steps.add(-i64::try_from(waiting).unwrap_or(0));
         if let Some(ended) = self.task.ended() {
             self.hub.measures.task_ended(ended.status);
         }

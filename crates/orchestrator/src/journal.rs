@@ -135,6 +135,7 @@ pub(crate) struct Head {
 
 struct Shared {
     head: Mutex<Head>,
+    queue: kamil_node::Gauge,
     groups: kamil_node::Counter,
     records: kamil_node::Counter,
     group_ms: kamil_node::Histogram,
@@ -169,16 +170,21 @@ impl Journal {
         path: &Path,
         identity: &Path,
         metrics: &kamil_node::Metrics,
+        limit_bytes: Option<u64>,
     ) -> Result<(Self, std::thread::JoinHandle<()>), JournalError> {
         let lock = store::lock(path)?;
         let key = key::load_or_create(identity)?;
         let verifier = key.verifier().clone();
         let connection = schema::open(path)?;
+        if let Some(limit) = limit_bytes {
+            schema::limit(&connection, limit)?;
+        }
         let (frontier, note) = verify::at_start(path, &connection, &verifier)?;
         let reader = Arc::new(Mutex::new(schema::open(path)?));
         let head = sign_first(&connection, &key, &frontier, note)?;
         let shared = Arc::new(Shared {
             head: Mutex::new(head),
+            queue: metrics.gauge("kamil_journal_queue", "Appends that wait for the writer."),
             groups: metrics.counter(
                 "kamil_journal_commits_total",
                 "Transactions of the journal; each is one sync to the disk.",

@@ -19,6 +19,8 @@ pub struct OrchestratorOptions {
     pub no_node_wait: Duration,
     /// Take up the tasks that an earlier run left unfinished. Default yes; no is for those who come to read only.
     pub resume: bool,
+    /// The journal may not grow beyond this, in bytes: what comes then is refused with `storage_full`. Default: the disk decides.
+    pub journal_limit_bytes: Option<u64>,
     /// Most tasks that may be unfinished at once; more are refused with `busy`. Default 10,000.
     pub max_open_tasks: usize,
 }
@@ -31,6 +33,7 @@ impl Default for OrchestratorOptions {
             heartbeat_timeout: Duration::from_millis(1_600),
             no_node_wait: Duration::from_secs(10),
             resume: true,
+            journal_limit_bytes: None,
             max_open_tasks: 10_000,
         }
     }

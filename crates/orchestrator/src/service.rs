@@ -31,7 +31,7 @@ pub async fn start(
     let listener = Listener::bind(&node, Role::Orchestrator).await?;
     let metrics = Metrics::new();
     let measures = Measures::new(&metrics);
-    let journal = open_journal(&node, &metrics).await?;
+    let journal = open_journal(&node, &metrics, options.journal_limit_bytes).await?;
     let registry = Arc::new(Registry::new(node.cluster_key.clone(), options.heartbeat_timeout));
     let (pages, resume) = (options.pages.clone(), options.resume);
     let hub = Hub::new(journal, Arc::clone(&registry), options, measures, shutdown.clone());
@@ -60,10 +60,14 @@ pub async fn start(
     Ok(listener.start(service, shutdown))
 }
 
-async fn open_journal(node: &NodeOptions, metrics: &Arc<Metrics>) -> Result<Journal, JournalError> {
+async fn open_journal(
+    node: &NodeOptions,
+    metrics: &Arc<Metrics>,
+    limit_bytes: Option<u64>,
+) -> Result<Journal, JournalError> {
     let (path, identity) = (node.home.journal(), node.home.identity());
     let metrics = Arc::clone(metrics);
-    let opening = tokio::task::spawn_blocking(move || Journal::open(&path, &identity, &metrics));
+    let opening = tokio::task::spawn_blocking(move || Journal::open(&path, &identity, &metrics, limit_bytes));
     // The thread ends by itself when the last handle on the journal is gone.
     let (journal, _thread) = opening.await.map_err(|error| JournalError::Database(error.to_string()))??;
     Ok(journal)

@@ -72,6 +72,15 @@ pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
     }
 }
 
+/// Keeps the database from growing beyond so many bytes.
+pub(super) fn limit(connection: &Connection, bytes: u64) -> Result<(), JournalError> {
+    let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1);
+    // The pragma answers with the limit that applies.
+    connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
+    Ok(())
+}
+
 /// Opens the database to look at it only.
 pub(super) fn open_read_only(path: &Path) -> Result<Connection, JournalError> {
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;

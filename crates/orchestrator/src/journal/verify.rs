@@ -61,20 +61,31 @@ pub(super) fn at_start(
         }
         return Ok((frontier, Some((size, note))));
     }
-    let checkpoint = Checkpoint::open(&note, key).map_err(|error| damaged(error.to_string()))?;
-    let mut frontier: Frontier = serde_json::from_str(&stored)
-        .map_err(|error| damaged(format!("the stored frontier cannot be read: {error}")))?;
+    let frontier = from_newest(connection, key, (size, &note, &stored), records).map_err(damaged)?;
+    Ok((frontier, Some((size, note))))
+}
+
+/// The frontier of the journal, from its newest signed head on.
+fn from_newest(
+    connection: &Connection,
+    key: &VerifierKey,
+    (size, note, stored): (u64, &str, &str),
+    records: u64,
+) -> Result<Frontier, String> {
+    let checkpoint = Checkpoint::open(note, key).map_err(|error| error.to_string())?;
+    let mut frontier: Frontier = serde_json::from_str(stored)
+        .map_err(|error| format!("the stored frontier cannot be read: {error}"))?;
     if frontier.size() != checkpoint.size()
         || frontier.root() != checkpoint.root()
         || checkpoint.size() != size
     {
-        return Err(damaged("the stored frontier is not that of the signed head".to_owned()));
+        return Err("the stored frontier is not that of the signed head".to_owned());
     }
-    append_tail(connection, &mut frontier).map_err(damaged)?;
+    append_tail(connection, &mut frontier)?;
     if frontier.size() != records {
-        return Err(damaged(format!("it has {records} records, but numbers up to {}", frontier.size())));
+        return Err(format!("it has {records} records, but their numbers go up to {}", frontier.size()));
     }
-    Ok((frontier, Some((size, note))))
+    Ok(frontier)
 }
 
 fn newest_checkpoint(connection: &Connection) -> rusqlite::Result<Option<(u64, String, String)>> {
@@ -151,4 +162,67 @@ fn audit(connection: &Connection, key: &VerifierKey, report: &mut VerifyReport) 
         }
     }
     audit.finish().map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use kamil_protocol::{TaskId, event::TaskEvent, task::TaskStatus};
+
+    use super::*;
+    use crate::journal::{Beginning, Entry, Journal, now};
+
+    /// A journal with ended tasks, and one that has not ended after the newest head.
+    async fn written(folder: &Path) -> (std::path::PathBuf, VerifierKey) {
+        let path = folder.join("journal.db");
+        let (journal, thread) = Journal::open(&path, folder, &kamil_node::Metrics::new(), None).unwrap();
+        for number in 0..9 {
+            let mut events = vec![TaskEvent::Degraded { reason: format!("reason {number}") }];
+            if number < 8 {
+                events.push(TaskEvent::TaskCompleted {
+                    status: TaskStatus::Failed,
+                    answer: None,
+                    error: None,
+                });
+            }
+            let entries = events.into_iter().map(|event| Entry::new(event).unwrap()).collect();
+            let beginning = Beginning { idempotency_key: None, fingerprint: [0; 32] };
+            let (_, appended) = journal.append(TaskId::generate(), now(), entries, Some(beginning)).await;
+            appended.unwrap();
+        }
+        let key = journal.verifier().clone();
+        drop(journal);
+        thread.join().unwrap();
+        (path, key)
+    }
+
+    fn quick(path: &Path, key: &VerifierKey) -> Result<Frontier, String> {
+        let connection = schema::open(path).unwrap();
+        let (size, note, stored) = newest_checkpoint(&connection).unwrap().unwrap();
+        from_newest(&connection, key, (size, &note, &stored), count(&connection).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_large_journal_is_taken_up_from_its_newest_head() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, key) = written(folder.path()).await;
+        let connection = schema::open(&path).unwrap();
+        let mut report = VerifyReport { ok: true, records: 0, checkpoints: 0, findings: Vec::new() };
+        let full = audit(&connection, &key, &mut report).unwrap();
+        assert_eq!(full.size(), 17);
+        assert_eq!(quick(&path, &key).unwrap(), full);
+        connection.execute("UPDATE records SET seq = 20 WHERE seq = 16", []).unwrap();
+        assert!(quick(&path, &key).unwrap_err().contains("16 is missing"));
+        connection.execute("DELETE FROM records WHERE seq >= 15", []).unwrap();
+        assert!(quick(&path, &key).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_stored_frontier_that_was_never_signed_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, key) = written(folder.path()).await;
+        let connection = schema::open(&path).unwrap();
+        let other = serde_json::to_string(&Frontier::new()).unwrap();
+        connection.execute("UPDATE checkpoints SET frontier = ?1", [other]).unwrap();
+        assert!(quick(&path, &key).unwrap_err().contains("frontier"));
+    }
 }

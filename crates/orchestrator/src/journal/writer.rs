@@ -46,6 +46,7 @@ impl Writer {
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Append>) {
         let mut group = Vec::new();
         while queue.blocking_recv_many(&mut group, MAX_GROUP) > 0 {
+            self.shared.queue.set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
             let begun = Instant::now();
             let written = self.write(&group);
             self.shared.group_ms.observe(begun.elapsed());

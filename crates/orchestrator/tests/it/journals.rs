@@ -2,7 +2,7 @@
 
 use kamil_ledger::{VerifierKey, verify_task_proof};
 use kamil_orchestrator::{StartError, journal::JournalError, verify_journal};
-use kamil_protocol::log::CheckpointDoc;
+use kamil_protocol::{ErrorCode, log::CheckpointDoc};
 use rusqlite::Connection;
 use tokio_util::sync::CancellationToken;
 
@@ -138,4 +138,29 @@ async fn those_who_wait_share_a_sync() {
     let commits = hub.metric("kamil_journal_commits_total").await - before;
     assert!(commits < 24, "{commits} syncs for 32 appends");
     assert!(commits >= 2);
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_what_is_new_and_loses_nothing_that_was_accepted() {
+    let options =
+        kamil_orchestrator::OrchestratorOptions { journal_limit_bytes: Some(160 * 1024), ..quick() };
+    let mut hub = Hub::with(options).await;
+    let _llm = StandIn::saying(&hub.url, "Yes, indeed.").await;
+    let mut accepted = Vec::new();
+    let refusal = loop {
+        assert!(accepted.len() < 200, "the limit has no effect");
+        match hub.try_ask(&directly(&"long ".repeat(600)), None).await {
+            Ok(task) => accepted.push(task.id),
+            Err(problem) => break problem,
+        }
+    };
+    assert_eq!(refusal.code, ErrorCode::StorageFull);
+    assert!(refusal.next_step.unwrap().contains("KAMIL_HOME"));
+    assert!(accepted.len() > 3, "{}", accepted.len());
+    // There is room again.
+    hub.restart().await;
+    for id in accepted {
+        assert_eq!(hub.ended(id).await.answer.as_deref(), Some("Yes, indeed."));
+    }
+    assert!(verify_journal(&hub.home(), &hub.journal()).unwrap().ok);
 }
