@@ -18,6 +18,7 @@ type Failure = Box<dyn std::error::Error>;
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line example")]
 fn main() -> Result<(), Failure> {
+    kamil_inference::ensure_passive_waiting()?;
     let mut options = EngineOptions::new("");
     let mut messages = Vec::new();
     let mut questions = Vec::new();

@@ -56,6 +56,7 @@ pub struct Embedder {
     model: Arc<LlamaModel>,
     dims: usize,
     max_tokens: usize,
+    queue_limit: usize,
 }
 
 impl std::fmt::Debug for Embedder {
@@ -86,7 +87,8 @@ impl Embedder {
         let model = Arc::new(load_model(&options.model_path)?);
         let max_tokens = options.max_tokens.min(model.n_ctx_train()).max(2);
         let dims = usize::try_from(model.n_embd_out()).unwrap_or(0);
-        let (calls, receiver) = sync_channel(options.queue_limit.max(1));
+        let queue_limit = options.queue_limit.max(1);
+        let (calls, receiver) = sync_channel(queue_limit);
         let (ready, is_ready) = std::sync::mpsc::channel();
         let worker = {
             let (model, threads) = (Arc::clone(&model), options.threads);
@@ -105,7 +107,7 @@ impl Embedder {
             .spawn(worker)
             .map_err(|error| refused(format!("no thread can be started: {error}")))?;
         is_ready.recv().map_err(|_| InferenceError::Stopped)??;
-        Ok(Self { calls, model, dims, max_tokens: max_tokens as usize })
+        Ok(Self { calls, model, dims, max_tokens: max_tokens as usize, queue_limit })
     }
 
     /// Length of each vector.
@@ -135,7 +137,7 @@ impl Embedder {
         let texts = texts.iter().map(|text| self.tokens(text)).collect();
         let (reply, answer) = oneshot::channel();
         self.calls.try_send(Call { texts, reply }).map_err(|error| match error {
-            TrySendError::Full(_) => InferenceError::Busy { queued: 0 },
+            TrySendError::Full(_) => InferenceError::Busy { queued: self.queue_limit },
             TrySendError::Disconnected(_) => InferenceError::Stopped,
         })?;
         Ok(answer)

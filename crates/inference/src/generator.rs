@@ -25,7 +25,7 @@ use crate::sampling::Sampler;
 use crate::stats::Stats;
 use crate::stream::GenerateStream;
 use crate::template::ChatTemplate;
-use crate::threads::physical_cores;
+use crate::threads::{physical_cores, waits_passively};
 
 /// How a model is loaded and run.
 #[derive(Debug, Clone)]
@@ -127,6 +127,11 @@ impl Generator {
         if header.is_embedding_model() {
             return Err(refused(format!("{} is an embedding model", options.model_path.display())));
         }
+        if options.threads > 1 && !waits_passively() {
+            tracing::warn!(
+                "OMP_WAIT_POLICY is not passive: beside other busy processes the model will be slow"
+            );
+        }
         let name = model_name(&header, &options);
         let model = Arc::new(load_model(&options)?);
         let context_tokens = options.context_tokens.min(model.n_ctx_train()).max(64);
@@ -200,7 +205,12 @@ impl Generator {
     /// not fit, [`InferenceError::Template`], [`InferenceError::Constraint`] if these cannot be used,
     /// [`InferenceError::Stopped`] after a shutdown.
     pub fn generate(&self, request: &GenerateRequest) -> Result<GenerateStream, InferenceError> {
-        let prompt = self.shared.prompt(request)?;
+        let mut prompt = self.shared.prompt(request)?;
+        let produced = match request.continue_from.as_deref() {
+            Some(text) => self.shared.model.vocab().tokenize(text.as_bytes(), false, false),
+            None => Vec::new(),
+        };
+        prompt.extend_from_slice(&produced);
         let needed = u32::try_from(prompt.len()).unwrap_or(u32::MAX).saturating_add(request.max_tokens);
         let available = self.shared.context_tokens;
         if needed > available || request.max_tokens == 0 {
@@ -208,18 +218,13 @@ impl Generator {
         }
         let mut constraint =
             request.constraint.as_ref().map(|wanted| self.shared.constraints.compile(wanted)).transpose()?;
-        let mut tokens = prompt;
-        if let Some(text) = request.continue_from.as_ref().filter(|text| !text.is_empty()) {
-            let produced = self.shared.model.vocab().tokenize(text.as_bytes(), false, false);
-            if let Some(constraint) = &mut constraint {
-                constraint.advance(&produced)?;
-            }
-            tokens.extend(produced);
+        if let Some(constraint) = &mut constraint {
+            constraint.advance(&produced)?;
         }
         // Every event carries at least one token, but for the rest of the text, the end, and an error.
         let (sink, events) = mpsc::channel(request.max_tokens as usize + 3);
         let prepared = Prepared {
-            prompt: tokens,
+            prompt,
             constraint,
             sampler: Sampler::new(request.temperature, request.top_p, request.seed),
             stops: request.stop.clone(),

@@ -29,4 +29,4 @@ pub use error::InferenceError;
 pub use generator::{EngineOptions, Generator, ModelInfo};
 pub use request::{Constraint, Event, Finish, GenerateRequest, Message, Usage};
 pub use stream::{GenerateStream, Generation};
-pub use threads::physical_cores;
+pub use threads::{ensure_passive_waiting, physical_cores, waits_passively};

@@ -22,7 +22,7 @@ mod store;
 
 pub use catalogue::{CatalogueEntry, ModelKind, PackagePart, Preparation, Source, catalogue, find};
 pub use error::ModelError;
-pub use fit::{CACHED_CONTEXTS, Candidate, Fit, WORKING_BYTES, fit};
+pub use fit::{Candidate, Fit, fit};
 pub use name::{ModelName, RemoteFile};
 pub use pull::Progress;
 pub use store::{FreeSpaceProbe, InstalledModel, ModelsDir};

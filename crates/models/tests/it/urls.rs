@@ -178,3 +178,34 @@ async fn a_download_that_cannot_fit_is_refused_at_once() {
         "{error}"
     );
 }
+
+/// A disk of 128 KiB, which only the process below sees.
+const TINY_DISK: &str = "KAMIL_TEST_TINY_DISK";
+
+#[test]
+fn a_disk_that_fills_up_in_the_middle_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let script =
+        "mount -t tmpfs -o size=128k none \"$1\" && exec \"$0\" --exact --ignored urls::on_the_tiny_disk";
+    let output = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .arg(folder.path())
+        .env(TINY_DISK, folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[tokio::test]
+#[ignore = "runs inside the test above, which makes the disk"]
+async fn on_the_tiny_disk() {
+    let (_, url) = start(model(), &[]).await;
+    // The probe is wrong, as it is when another program fills the disk meanwhile.
+    let dir =
+        ModelsDir::new(std::env::var(TINY_DISK).unwrap()).with_free_space_probe(Arc::new(|_| Ok(u64::MAX)));
+    let error = dir.pull(&url, |_| {}).await.unwrap_err();
+    assert!(matches!(error, ModelError::DiskFull { .. }), "{error:?}");
+    assert!(dir.list().unwrap().is_empty());
+}
