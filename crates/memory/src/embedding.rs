@@ -24,8 +24,8 @@ use crate::store::{SqliteStore, StoreError, Unembedded};
 
 /// The model that is used unless told otherwise.
 pub const EMBEDDER: &str = "all-minilm:l6-v2";
-/// Texts that are embedded in one go.
-const BATCH: u32 = 16;
+/// Texts that are embedded in one go: few, since a query waits for those before it.
+const BATCH: u32 = 4;
 /// A query that is not embedded within this time is answered without.
 const QUERY_PATIENCE: Duration = Duration::from_secs(2);
 /// How often a model that is not installed is looked for.
@@ -127,7 +127,7 @@ impl Embedding {
 
     async fn load(&self) -> Option<Arc<Loaded>> {
         let (models, name) = (self.shared.models.clone(), self.shared.name.clone());
-        let reason = match tokio::task::spawn_blocking(move || Loaded::load(models, &name)).await {
+        let reason = match tokio::task::spawn_blocking(move || Loaded::load(&models, &name)).await {
             Ok(Ok(loaded)) => {
                 let loaded = Arc::new(loaded);
                 tracing::info!(model = loaded.name(), "embedding model loaded");

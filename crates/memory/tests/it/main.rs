@@ -3,6 +3,7 @@
 
 mod facts;
 mod forgetting;
+mod meaning;
 mod recalling;
 mod serving;
 mod storing;
