@@ -106,20 +106,26 @@ async fn a_deadline_ends_a_request_that_waits_and_one_that_writes() {
     let mut server = ModelServer::start(Script::Silence).await;
     let world = node(&server, 1, 0).await;
     let short = |deadline_ms| ReasonRequest { deadline_ms: Some(deadline_ms), ..ask("hi") };
-    let problem = world.reason(&short(100)).await.unwrap_err();
+    let problem = world.reason(&short(1_000)).await.unwrap_err();
     assert_eq!((problem.code, problem.status), (ErrorCode::DeadlineExceeded, 504));
     server.asked().await;
-    assert!(matches!(server.next().await, Seen::Gone));
+    assert!(matches!(server.next().await, Seen::Gone), "the model server is told to stop");
 
-    // Longer than the head start, so that the stream has begun when the time is over.
-    let streamed = world.stream(&short(900)).await.unwrap();
-    assert_eq!(streamed.end.unwrap_err().code, ErrorCode::DeadlineExceeded);
+    // A stream is refused with a status if the time is over at once, and else with an event.
+    assert_eq!(world.stream(&short(1)).await.unwrap_err().code, ErrorCode::DeadlineExceeded);
+    let late = world.stream(&short(3_000)).await.unwrap();
+    assert_eq!(late.end.unwrap_err().code, ErrorCode::DeadlineExceeded);
+
+    // On a busy machine it takes a while until the first text is there.
     server.now(Script::Hang(delta("one")));
-    let streamed = world.stream(&short(300)).await.unwrap();
-    assert_eq!(
-        (streamed.text.as_str(), streamed.end.unwrap_err().code),
-        ("one", ErrorCode::DeadlineExceeded)
-    );
+    let mut ended = None;
+    for deadline_ms in [500, 5_000, 50_000] {
+        ended = world.stream(&short(deadline_ms)).await.ok().filter(|streamed| streamed.text == "one");
+        if ended.is_some() {
+            break;
+        }
+    }
+    assert_eq!(ended.unwrap().end.unwrap_err().code, ErrorCode::DeadlineExceeded);
 }
 
 #[tokio::test]

@@ -115,7 +115,12 @@ async fn complete(State(server): State<Server>, request: Request) -> Response {
         }
         Script::Break(text) => {
             std::mem::forget(watch);
-            events(Body::from_stream(first(text).chain(stream::iter([Err(std::io::Error::other("broken"))]))))
+            // What was sent before is flushed when the body has nothing to give for once.
+            let broken = stream::once(async {
+                tokio::task::yield_now().await;
+                Err(std::io::Error::other("broken"))
+            });
+            events(Body::from_stream(first(text).chain(broken)))
         }
         Script::Hang(text) => {
             let forever = stream::once(async move {
