@@ -38,6 +38,9 @@ where
     let mut driver = Driver::start().await;
     let client = driver.open().await;
     let page = Page { client: client.clone() };
+    // The browser's own first page is no business of the test.
+    page.open("about:blank").await;
+    page.requests().await;
     let outcome = timeout(LONGEST_TEST, AssertUnwindSafe(test(page)).catch_unwind()).await;
     client.close().await.expect("the browser closes");
     driver.stop().await;
@@ -217,6 +220,15 @@ impl Page {
     /// Types a request and sends it with the Enter key.
     pub(crate) async fn ask(&self, request: &str) {
         self.type_into("#input", &format!("{request}\u{e007}")).await;
+    }
+
+    /// Takes a picture; `KAMIL_SCREENSHOTS=FOLDER` keeps it for a look.
+    pub(crate) async fn picture(&self, name: &str) {
+        let picture = self.client.screenshot().await.unwrap();
+        assert!(picture.len() > 10_000, "an empty picture");
+        if let Some(folder) = std::env::var_os("KAMIL_SCREENSHOTS") {
+            std::fs::write(std::path::Path::new(&folder).join(format!("{name}.png")), &picture).unwrap();
+        }
     }
 
     pub(crate) async fn devtools(&self, command: &str, parameters: Value) -> Value {

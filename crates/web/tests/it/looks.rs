@@ -149,16 +149,7 @@ async fn the_page_is_readable_in_light_and_dark_wide_and_narrow() {
                 let content = ["#step h2", ".node h2", ".hit", ".task"]
                     [["graph", "fleet", "memory", "tasks"].iter().position(|one| *one == tab).unwrap()];
                 page.find(content).await;
-                let picture = page.client.screenshot().await.unwrap();
-                assert!(picture.len() > 10_000, "an empty picture");
-                // `KAMIL_SCREENSHOTS=FOLDER` keeps the pictures for a look.
-                if let Some(folder) = std::env::var_os("KAMIL_SCREENSHOTS") {
-                    std::fs::write(
-                        std::path::Path::new(&folder).join(format!("{tab}-{scheme}-{width}.png")),
-                        &picture,
-                    )
-                    .unwrap();
-                }
+                page.picture(&format!("{tab}-{scheme}-{width}")).await;
                 let flaws = page.run(FLAWS, vec![]).await;
                 assert_eq!(flaws, json!([]), "{scheme} {width} {tab}");
             }
