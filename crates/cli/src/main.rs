@@ -29,6 +29,9 @@ use clap::Parser;
 fn main() -> ExitCode {
     kamil_sandbox::launcher::run_if_requested();
     kamil_tools::worker::run_if_requested();
+    if let Err(error) = kamil_llm::ensure_passive_waiting() {
+        terminal::note(&format!("models may be slow beside other work, since this program cannot start itself again: {error}"));
+    }
     let arguments = arguments::Arguments::parse();
     match command::run(arguments) {
         Ok(exit) => exit.into(),
