@@ -20,4 +20,5 @@ mod writing;
 
 pub use endpoints::openapi;
 pub use error::StartError;
+pub use kamil_inference::ensure_passive_waiting;
 pub use node::{LlmOptions, start};

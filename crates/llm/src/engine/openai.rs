@@ -26,6 +26,8 @@ use answer::Answer;
 
 /// How long a server may take to list its models.
 const LIST_TIMEOUT: Duration = Duration::from_secs(3);
+/// How much longer than a request its connection may last.
+const SLACK: Duration = Duration::from_secs(5);
 /// Weight of the latest measurement in the speeds.
 const LATEST: f32 = 0.3;
 /// A speed is measured on no fewer tokens than this.
@@ -92,8 +94,10 @@ impl Engine for OpenAiEngine {
     fn write(&self, request: ReasonRequest, deadline: Duration) -> BoxFuture<'_, Result<Pieces, Problem>> {
         async move {
             let begun = Instant::now();
-            // Servers need not keep their streams alive while a model is loading or reading.
-            let client = self.client.with_timeout(deadline).with_idle_timeout(deadline);
+            // Servers need not keep their streams alive while a model is loading or reading. The node itself ends the request
+            // at the deadline; the connection's own limits must not come first, since they mean something else.
+            let limit = deadline + SLACK;
+            let client = self.client.with_timeout(limit).with_idle_timeout(limit);
             let body = self.body(&request);
             let events = client
                 .stream(Method::POST, "/chat/completions", Some(&body), &[])
