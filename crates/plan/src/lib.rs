@@ -4,7 +4,7 @@
 //! * [`Task::decide`] turns an [`Input`] (a reply, a failure, a person's decision…) into events; [`Task::settle`] gives what
 //!   follows from the state alone; [`Task::advance`] does both and applies them. [`Task::effects`] says what to start and stop.
 //! * [`graph`]: whether steps may be added: ids, references, cycles, bounds, tools, arguments.
-//! * [`reference`]: `{"$from": "step", "path": "/json/pointer"}`. [`labels`]: how labels join.
+//! * [`mod@reference`]: `{"$from": "step", "path": "/json/pointer"}`. [`labels`]: how labels join.
 //!
 //! The same events in give the same state, and the same input the same decision: replay is exact.
 

@@ -21,7 +21,7 @@ fn tools() -> Vec<ToolDescriptor> {
     }]
 }
 
-fn calc(name: &str, expression: serde_json::Value) -> StepSpec {
+fn calc(name: &str, expression: &serde_json::Value) -> StepSpec {
     StepSpec { inputs: inputs(&json!({"expression": expression})), ..spec(name, StepKind::Tool, &[]) }
 }
 
@@ -32,7 +32,7 @@ fn refused(added: &[StepSpec]) -> (ErrorCode, String) {
 
 #[test]
 fn a_good_plan_passes() {
-    let plan = [calc("s1", json!("1+1")), calc("s2", json!({"$from": "s1", "path": "/value"}))];
+    let plan = [calc("s1", &json!("1+1")), calc("s2", &json!({"$from": "s1", "path": "/value"}))];
     assert_eq!(validate(Author::Planner, &[], &plan, &tools()), Ok(()));
     let answer = spec("answer", StepKind::Answer, &["s2"]);
     let existing: Vec<_> = plan.iter().collect();
@@ -41,13 +41,13 @@ fn a_good_plan_passes() {
 
 #[test]
 fn each_fault_is_named_with_its_step() {
-    let (code, detail) = refused(&[calc("s1", json!("1")), calc("s1", json!("2"))]);
+    let (code, detail) = refused(&[calc("s1", &json!("1")), calc("s1", &json!("2"))]);
     assert!(code == ErrorCode::PlanInvalid && detail.contains("`s1`"), "{detail}");
-    let (_, detail) = refused(&[calc("s1", json!({"$from": "s9"}))]);
+    let (_, detail) = refused(&[calc("s1", &json!({"$from": "s9"}))]);
     assert!(detail.contains("`s1`") && detail.contains("`s9`"), "{detail}");
-    let (code, detail) = refused(&[calc("s1", json!(4))]);
+    let (code, detail) = refused(&[calc("s1", &json!(4))]);
     assert!(code == ErrorCode::InvalidArguments && detail.contains("expression"), "{detail}");
-    let mut unknown = calc("s1", json!("1"));
+    let mut unknown = calc("s1", &json!("1"));
     unknown.tool = Some("calc.integrate".to_owned());
     let (code, detail) = refused(&[unknown]);
     assert!(code == ErrorCode::ToolUnknown && detail.contains("there are: calc.evaluate"), "{detail}");
@@ -55,7 +55,7 @@ fn each_fault_is_named_with_its_step() {
     assert!(detail.contains("Kamil's own"), "{detail}");
     let (_, detail) = refused(&[spec("s1", StepKind::Answer, &[])]);
     assert!(detail.contains("kind"), "{detail}");
-    let (_, detail) = refused(&[calc("s1", json!({"$from": "s1", "pointer": "/x"}))]);
+    let (_, detail) = refused(&[calc("s1", &json!({"$from": "s1", "pointer": "/x"}))]);
     assert!(detail.contains("`pointer`"), "{detail}");
 }
 
