@@ -1,7 +1,8 @@
 //! The binary `kamil`: arguments, one file per command, terminal output.
 //!
 //! The same binary is the launcher that confines a tool's process and the worker that tools run in; both are decided
-//! before anything else, since they must start fast and inherit nothing.
+//! before anything else, since they must start fast and inherit nothing. Then the process may replace itself once, with
+//! the variable set that lets computing threads sleep while they wait.
 
 mod address;
 mod approval;
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     kamil_sandbox::launcher::run_if_requested();
     kamil_tools::worker::run_if_requested();
     if let Err(error) = kamil_llm::ensure_passive_waiting() {
-        terminal::note(&format!("models may be slow beside other work, since this program cannot start itself again: {error}"));
+        terminal::note(format_args!("the model will be slow beside other busy programs: {error}"));
     }
     let arguments = arguments::Arguments::parse();
     match command::run(arguments) {

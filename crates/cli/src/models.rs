@@ -3,7 +3,7 @@
 use std::io::BufRead;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use kamil_models::{InstalledModel, ModelError, ModelKind, ModelName, ModelsDir, catalogue};
+use kamil_models::{InstalledModel, ModelError, ModelKind, ModelsDir, catalogue};
 
 use crate::{
     context::Context,
@@ -31,12 +31,11 @@ pub(crate) async fn make_ready(context: &Context, model: Option<&str>) -> Result
     let named = model.map(str::to_owned).or(configured);
     let models = folder(context);
     let wanted = match &named {
-        Some(name) => match ModelName::parse(name) {
-            Ok(ModelName::Catalogue(entry)) if models.resolve(entry.name).is_err() => {
-                vec![entry.name.to_owned()]
-            }
-            Ok(ModelName::Url(_)) if models.resolve(name).is_err() => vec![name.clone()],
-            _ => return Ok(()),
+        Some(name) => match models.resolve(name) {
+            // A name that is not in the catalogue may be one that a local Ollama knows.
+            Ok(_) | Err(ModelError::UnknownName { .. }) => return Ok(()),
+            Err(ModelError::NotInstalled { name }) => vec![name],
+            Err(error) => return Err(Failure::usage(error.to_string())),
         },
         None if writes(&models)?.is_some() => return Ok(()),
         None => recommended()?,

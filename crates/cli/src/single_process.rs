@@ -7,7 +7,7 @@ use std::{
 };
 
 use kamil_node::{Client, ClusterKey, NodeError, NodeOptions, RunningNode};
-use kamil_orchestrator::OrchestratorOptions;
+use kamil_orchestrator::{OrchestratorOptions, StartError};
 use kamil_protocol::{ORCHESTRATOR_PORT, node::Role};
 use tokio_util::sync::CancellationToken;
 
@@ -212,10 +212,18 @@ async fn start_orchestrator(
         match kamil_orchestrator::start(node, options, shutdown.clone()).await {
             Ok(running) => return Ok(running),
             Err(error) if is_port_taken(&error) => refused = Some(error.to_string()),
-            Err(error) => return Err(Failure::usage(error.to_string())),
+            Err(error) => return Err(not_started(&error)),
         }
     }
     Err(Failure::usage(refused.unwrap_or_else(|| "the orchestrator has no port to listen on".to_owned())))
+}
+
+/// A node that cannot start was asked for something wrong; a journal that cannot be used is no fault of the command line.
+pub(crate) fn not_started(error: &StartError) -> Failure {
+    match error {
+        StartError::Node(_) => Failure::usage(error.to_string()),
+        _ => Failure::failed(error.to_string()),
+    }
 }
 
 /// Looks through the causes, since the orchestrator wraps what its listener says.

@@ -28,8 +28,8 @@ pub(super) async fn run(context: &Context, flags: LlmNodeFlags) -> Result<Exit, 
         ..LlmSettings::default()
     };
     let options = node_options::llm_options(context, typed);
-    if options.engine_url.is_none() && options.model.is_none() {
-        models::make_ready(context, None).await?;
+    if options.engine_url.is_none() {
+        models::make_ready(context, options.model.as_deref()).await?;
     }
     let running = kamil_llm::start(node, options, stopping::on_signal()).await;
     super::orchestrator::serve(context, running.map_err(|error| Failure::usage(error.to_string()))?).await

@@ -10,6 +10,7 @@ use crate::{
     context::Context,
     failure::{Exit, Failure},
     node_options::NodeSetup,
+    single_process::not_started,
     stopping, terminal,
 };
 
@@ -24,7 +25,7 @@ pub(super) async fn run(context: &Context, flags: OrchestratorNodeFlags) -> Resu
     let options = OrchestratorOptions { pages: kamil_web::router(), ..OrchestratorOptions::default() };
     let stop = stopping::on_signal();
     let running = kamil_orchestrator::start(node, options, stop).await;
-    serve(context, running.map_err(|error| Failure::usage(error.to_string()))?).await
+    serve(context, running.map_err(|error| not_started(&error))?).await
 }
 
 /// What `--json` writes once a node listens.

@@ -160,5 +160,5 @@ fn bad_requests_are_answered_with_problem_documents() {
     let step = |id: &str, waits_for: &str| serde_json::json!({"id": id, "kind": "reason", "inputs": {"instruction": "x"}, "depends_on": [waits_for]});
     let cycle = post(serde_json::json!({"input": "x", "steps": [step("a", "b"), step("b", "a")]}));
     assert_eq!(cycle.code.as_str(), "plan_invalid");
-    assert!(cycle.detail.contains("cycle"), "{cycle}");
+    assert!(cycle.detail.contains("`a` → `b` → `a`"), "{cycle}");
 }

@@ -16,11 +16,11 @@ fn tools_run_in_this_process_when_nothing_else_runs() {
     for name in ["calc.evaluate", "file_ops.read", "ml_tools.train", "code_tools.python"] {
         assert!(names.contains(&name), "{name} is missing of {names:?}");
     }
-    let write = r#"{"path": "note.txt", "content": "hello"}"#;
+    let write = r#"{"path": "note.txt", "text": "hello"}"#;
     kamil.run(&["tools", "run", "file_ops.write", write]).succeeded();
     assert_eq!(std::fs::read_to_string(kamil.path("workspace/note.txt")).unwrap(), "hello");
     let read = kamil.run(&["tools", "run", "file_ops.read", r#"{"path": "note.txt"}"#]).succeeded();
-    assert_eq!(read.json()["content"], "hello");
+    assert_eq!(read.json()["text"], "hello");
     let outside = kamil.run(&["tools", "run", "file_ops.read", r#"{"path": "../kamil.toml"}"#]);
     assert_eq!(outside.code, Some(1), "{outside:#?}");
     let wrong = kamil.run(&["tools", "run", "file_ops.read", r#"{"file": "note.txt"}"#]);
@@ -35,7 +35,7 @@ fn tools_run_in_this_process_when_nothing_else_runs() {
 fn a_step_that_needs_a_yes_waits_for_it() {
     let cluster =
         Cluster::start_with_tool_settings(iris, "[tools.permissions]\n\"file_ops.write\" = \"ask\"\n");
-    let arguments = json!({"path": "asked.txt", "content": "x"}).to_string();
+    let arguments = json!({"path": "asked.txt", "text": "x"}).to_string();
     let asked = cluster.run(&["tools", "run", "file_ops.write", &arguments]);
     assert_eq!(asked.code, Some(4), "{asked:#?}\n{}", cluster.logs());
     assert!(asked.stderr.contains("waits for your yes") && asked.stderr.contains("asked.txt"), "{asked:#?}");
@@ -49,7 +49,7 @@ fn a_step_that_needs_a_yes_waits_for_it() {
         cluster.run(&["trace", "last", "--json"]).succeeded().json()["status"] == "succeeded"
     });
 
-    let refused = json!({"path": "refused.txt", "content": "x"}).to_string();
+    let refused = json!({"path": "refused.txt", "text": "x"}).to_string();
     assert_eq!(cluster.run(&["tools", "run", "file_ops.write", &refused]).code, Some(4));
     cluster.run(&["approve", "last", "run", "--deny"]).succeeded();
     crate::binary::wait_until("the task ends", || {
