@@ -45,7 +45,7 @@ async fn a_completion_is_a_task_with_the_callers_conversation() {
     assert_eq!(reply.choices[0].message.content, json!("Blue and wide."));
     assert_eq!((reply.model.as_str(), reply.usage.total_tokens), ("qwen", 15));
     assert_eq!(reply.choices[0].finish_reason, "stop");
-    let asked = asked.lock().unwrap();
+    let asked = asked.lock().unwrap().clone();
     let contents: Vec<_> = asked[0].messages.iter().map(|message| message.content.as_str()).collect();
     assert_eq!(contents, ["Be brief.", "Hi", "Hello", "The sky?"]);
     assert_eq!((asked[0].sampling.max_tokens, asked[0].sampling.stop.len()), (Some(9), 1));
