@@ -121,9 +121,12 @@ async fn fill(store: &SqliteStore, draw: &mut Draw) {
     println!("{MEMORIES} memories written in {:.1} s", begun.elapsed().as_secs_f64());
 }
 
+/// A question of a dozen words, as people ask them.
 fn request(draw: &mut Draw, suffix: &str) -> RecallRequest {
+    let words: Vec<&str> = (0..6).map(|_| WORDS[usize::try_from(draw.skewed(24)).unwrap()]).collect();
+    let rare = draw.skewed(4_000);
     RecallRequest {
-        query: format!("What about the {}{suffix}?", text(draw)),
+        query: format!("What did I write about word{rare} and the {}{suffix}?", words.join(" ")),
         limit: None,
         kinds: Vec::new(),
         session: None,
