@@ -155,6 +155,16 @@ impl Feed {
         self.lock().records.is_empty()
     }
 
+    /// Waits for the first record.
+    pub(crate) async fn begun(&self) {
+        let mut changed = self.changed.subscribe();
+        while self.is_empty() {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// All records.
     pub(crate) fn records(&self) -> Vec<Arc<Record>> {
         self.lock().records.clone()

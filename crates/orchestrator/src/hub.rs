@@ -40,6 +40,9 @@ const MOST_DEADLINE_MS: u64 = 24 * 3_600_000;
 /// After the start, a first task waits this long at most for the first node to register again.
 const FIRST_NODE_WAIT: std::time::Duration = std::time::Duration::from_millis(1_500);
 
+/// The first record of a task that is durable is shown long before this.
+const FIRST_RECORD_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// What a person does to a task.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -202,14 +205,17 @@ impl Hub {
     /// `task_unknown`.
     pub(crate) async fn feed(&self, id: TaskId) -> Result<Arc<Feed>, Problem> {
         let feed = match self.at_hand(id) {
-            Some(live) => Arc::clone(&live.feed),
+            Some(live) => {
+                // The first record is durable before it is shown, and a repeated request may have its id in between.
+                let _ = tokio::time::timeout(FIRST_RECORD_WAIT, live.feed.begun()).await;
+                Arc::clone(&live.feed)
+            }
             None => {
                 let feed = Arc::new(Feed::new(id));
                 feed.publish(self.stored(id).await?);
                 feed
             }
         };
-        // A task whose first record is not durable yet is nobody's business.
         if feed.is_empty() { Err(unknown(id)) } else { Ok(feed) }
     }
 
