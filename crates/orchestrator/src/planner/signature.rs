@@ -59,7 +59,7 @@ impl<'a> Signature<'a> {
             .map(|(name, _)| name.as_str())
             .collect();
         let usual = ["content", "text", "stdout", "result", "value", "answer"];
-        usual.iter().find(|name| texts.contains(name)).copied().or_else(|| match texts.as_slice() {
+        usual.iter().find(|name| texts.contains(name)).copied().or(match texts.as_slice() {
             [only] => Some(*only),
             _ => None,
         })
