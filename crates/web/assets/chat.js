@@ -15,6 +15,8 @@ export class Chat {
     this.turns = JSON.parse(sessionStorage.getItem("turns") ?? "[]");
     this.live = null;
     this.unsent = null;
+    // For each task, which step called for which: the records alone tell it.
+    this.causes = new Map();
     form.addEventListener("submit", (event) => { event.preventDefault(); this.ask(); });
     input.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); this.ask(); }
@@ -44,6 +46,8 @@ export class Chat {
     this.keep([]);
     this.messages.replaceChildren();
     this.graph.clear();
+    this.causes.clear();
+    this.shown = null;
     this.approvals.clear();
     this.connection.textContent = "";
   }
@@ -99,17 +103,18 @@ export class Chat {
       if (overtaken()) return;
       const found = tasks.filter(Boolean);
       this.keep(found.map((task) => task.id));
-      for (const task of found) this.take(task);
+      for (const task of found) this.take(task, task === found.at(-1));
     } catch (error) {
       if (!overtaken()) this.connection.textContent = error.message;
     }
   }
 
-  take(task) {
+  take(task, last = true) {
     const turn = this.add(task.input);
     if (isFinal(task)) {
       this.bind(turn, task.id);
       this.conclude(turn, task);
+      if (last) this.reveal(task);
     } else {
       this.live = { id: null };
       this.attach(this.live, task.id, turn);
@@ -133,7 +138,7 @@ export class Chat {
     });
     refresh();
     this.stop = follow(id, {
-      record: refresh,
+      record: (record) => { this.learn(record); refresh(); },
       delta: (delta) => turn.writing.put(delta.offset, delta.text),
       end: () => this.finish(live, id, turn),
       broken: () => { this.connection.textContent = "The connection broke; reconnecting…"; },
@@ -160,7 +165,9 @@ export class Chat {
     this.stop = null;
     this.busy(null);
     this.connection.textContent = "";
-    if (task) this.conclude(turn, task);
+    if (!task) return;
+    this.conclude(turn, task);
+    this.show(task);
   }
 
   conclude(turn, task) {
@@ -168,13 +175,29 @@ export class Chat {
     if (task.status === "cancelled") turn.notes.append(element("p", { class: "quiet" }, "Stopped."));
     if (task.status === "failed") fail(turn, [task.error?.detail, task.error?.next_step].filter(Boolean).join(" ") || "The task failed.");
     settle(turn, task.status);
-    if (!this.live) this.shown = task.id;
-    this.show(task);
     this.scroll();
   }
 
+  learn({ task, event }) {
+    const causes = this.causes.get(task) ?? new Map();
+    this.causes.set(task, causes);
+    if (this.causes.size > REMEMBERED_TURNS) this.causes.delete(this.causes.keys().next().value);
+    if (event.type === "steps_added" && event.cause) for (const step of event.steps) causes.set(step.id, event.cause);
+  }
+
+  /** Shows the steps of a task that may have ended long ago; its records are read once more for what called for what. */
+  reveal(task) {
+    this.shown = task.id;
+    const known = this.causes.has(task.id);
+    this.show(task);
+    if (known || !isFinal(task)) return;
+    const stop = follow(task.id, {
+      record: (record) => this.learn(record), delta: () => {}, end: () => this.show(task), broken: () => stop(), restored: () => {}, gone: () => {},
+    });
+  }
+
   show(task) {
-    if (this.shown === task.id) this.graph.show(task);
+    if (this.shown === task.id) this.graph.show(task, this.causes.get(task.id) ?? new Map());
     if (!this.live || this.live.id === task.id) this.approvals.show(task);
   }
 
@@ -214,7 +237,7 @@ export class Chat {
     this.select("graph");
     try {
       const task = await call("GET", `/v1/tasks/${id}`);
-      if (this.shown === id) this.graph.show(task);
+      if (this.shown === id) this.reveal(task);
     } catch (error) {
       this.connection.textContent = error.message;
     }

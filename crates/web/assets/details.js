@@ -14,20 +14,21 @@ export class Details {
   }
 
   /** Draws only what has changed, so that a selection or a scrolled output stays. */
-  show(step) {
+  show(step, cause) {
     if (!step) { if (this.shown) this.clear(); return; }
-    const shown = JSON.stringify(step);
+    const shown = JSON.stringify([step, cause]);
     if (shown === this.shown) return;
     this.shown = shown;
-    this.target.replaceChildren(...content(step));
+    this.target.replaceChildren(...content(step, cause));
   }
 }
 
-function content(step) {
+function content(step, cause) {
   const { chosen, reasons, rejected } = step.placement ?? { reasons: [], rejected: [] };
   const rows = [
     ["Status", step.status.replaceAll("_", " ") + (step.attempt > 1 ? ` (attempt ${step.attempt})` : "")],
     ["Waits for", step.waiting],
+    ["Added by", cause],
     ["After", step.depends_on.join(", ")],
     ["Node", chosen?.name ?? step.node],
     ["Model", step.model],

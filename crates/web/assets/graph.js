@@ -18,6 +18,7 @@ export class Graph {
 
   clear() {
     this.task = null;
+    this.causes = new Map();
     this.chosen = null;
     this.cards = new Map();
     this.edges = drawing("g");
@@ -27,12 +28,14 @@ export class Graph {
     this.details.clear();
   }
 
-  show(task) {
+  /** `causes` tells for steps that another step called for which one that was. */
+  show(task, causes) {
     if (this.task?.id !== task.id) {
       this.clear();
       this.target.replaceChildren(this.notes, element("div", { class: "scroll" }, this.picture));
     }
     this.task = task;
+    this.causes = causes;
     const notes = task.degraded.join("\n");
     if (this.noted !== notes || !this.notes.childNodes.length) {
       this.noted = notes;
@@ -50,7 +53,7 @@ export class Graph {
   /** Changes the cards in place, so that focus and scrolling stay. */
   draw() {
     this.room = this.measure();
-    const { places, card: size, edges, width, height } = layout(this.task.steps, this.room);
+    const { places, card: size, edges, width, height } = layout(this.task.steps, this.causes, this.room);
     assign(this.picture, { viewBox: `0 0 ${width} ${height}`, width, height });
     this.edges.replaceChildren(...edges.map((path) => drawing("path", { class: "edge", d: path })));
     for (const { step, x, y } of places) {
@@ -62,7 +65,7 @@ export class Graph {
       }
       card.show(step, { x, y, ...size }, step.id === this.chosen);
     }
-    this.details.show(this.task.steps.find((step) => step.id === this.chosen));
+    this.details.show(this.task.steps.find((step) => step.id === this.chosen), this.causes.get(this.chosen));
   }
 
   choose(id) {

@@ -7,9 +7,11 @@ const MARGIN = 4;
 const LANE = 22;
 
 /** `places` ({step, x, y}), `card` (its size), `edges` (SVG paths) and the size of the picture, which aims at fitting into `room`. */
-export function layout(steps, room) {
-  const graph = new Map(steps.map((step) => [step.id, { step, level: 0, parents: step.depends_on.filter((id) => id !== step.id), above: new Set() }]));
-  for (const node of graph.values()) node.parents = node.parents.filter((id) => graph.has(id));
+export function layout(steps, causes, room) {
+  const ids = new Set(steps.map((step) => step.id));
+  // A step comes after those it needs, and after the one that called for it.
+  const before = (step) => [...new Set([...step.depends_on, causes.get(step.id)])].filter((id) => id !== step.id && ids.has(id));
+  const graph = new Map(steps.map((step) => [step.id, { step, level: 0, parents: before(step), above: new Set() }]));
   rank(graph);
   const edges = [];
   for (const node of graph.values()) {

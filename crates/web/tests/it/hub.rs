@@ -30,7 +30,8 @@ type Shared = Arc<Hub>;
 /// One thing that a task's stream carries.
 #[derive(Clone)]
 enum Frame {
-    Record,
+    /// An event of the journal.
+    Record(Value),
     Delta(usize, String),
     End(String),
 }
@@ -164,7 +165,7 @@ impl Stage {
         self.change(|script| {
             let id = task["id"].as_str().unwrap().to_owned();
             let status = task["status"].as_str().unwrap().to_owned();
-            script.frames.insert(id, vec![Frame::Record, Frame::End(status)]);
+            script.frames.insert(id, vec![changed(), Frame::End(status)]);
             script.tasks.push(task);
         });
     }
@@ -181,11 +182,20 @@ impl Stage {
         });
     }
 
+    /// Adds a step that another one called for.
+    pub(crate) fn grow(&self, task: &str, cause: &str, step: &Value) {
+        self.change(|script| {
+            script.task(task).unwrap()["steps"].as_array_mut().unwrap().push(step.clone());
+            let grown = json!({ "type": "steps_added", "cause": cause, "steps": [{ "id": step["id"], "kind": step["kind"] }] });
+            script.frames.get_mut(task).unwrap().push(Frame::Record(grown));
+        });
+    }
+
     /// Changes a task's document and records it.
     pub(crate) fn edit(&self, task: &str, edit: impl FnOnce(&mut Value)) {
         self.change(|script| {
             edit(script.task(task).unwrap());
-            script.frames.get_mut(task).unwrap().push(Frame::Record);
+            script.frames.get_mut(task).unwrap().push(changed());
         });
     }
 
@@ -229,6 +239,11 @@ impl Stage {
     pub(crate) fn refuse(&self, refusal: Option<(u16, Value)>) {
         self.change(|script| script.refusal = refusal);
     }
+}
+
+/// A record of no particular change: the page reads the document again.
+fn changed() -> Frame {
+    Frame::Record(json!({ "type": "degraded", "reason": "" }))
 }
 
 impl Script {
@@ -275,7 +290,7 @@ async fn create(
             "id": id, "status": "queued", "input": body["input"], "session": body["session"],
             "created_at": "2026-05-04T10:00:00Z", "degraded": [], "steps": [],
         }));
-        script.frames.insert(id.clone(), vec![Frame::Record]);
+        script.frames.insert(id.clone(), vec![changed()]);
     }
     hub.changed.send_replace(());
     Ok(answer(202, json!({ "id": id, "status": "queued", "repeated": false })))
@@ -354,8 +369,8 @@ fn catch_up(script: &Script, id: &str, resumed: Option<usize>) -> Option<(Replay
                 text.truncate(*offset);
                 text.extend(piece.chars());
             }
-            Frame::Record if resumed.is_some_and(|seen| index <= seen) => {}
-            Frame::Record | Frame::End(_) => replay.push((index, frame.clone())),
+            Frame::Record(_) if resumed.is_some_and(|seen| index <= seen) => {}
+            Frame::Record(_) | Frame::End(_) => replay.push((index, frame.clone())),
         }
     }
     if !text.is_empty() {
@@ -397,8 +412,8 @@ fn live(
 
 fn event(task: &str, (index, frame): (usize, Frame)) -> Event {
     match frame {
-        Frame::Record => {
-            let record = json!({ "seq": index, "task": task, "at": "2026-05-04T10:00:00Z", "event": { "type": "degraded", "reason": "" } });
+        Frame::Record(event) => {
+            let record = json!({ "seq": index, "task": task, "at": "2026-05-04T10:00:00Z", "event": event });
             Event::default().event("record").id(index.to_string()).data(record.to_string())
         }
         Frame::Delta(offset, text) => Event::default()

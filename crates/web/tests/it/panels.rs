@@ -135,7 +135,7 @@ async fn an_earlier_task_is_opened_again_and_its_conversation_goes_on() {
         page.shows("li.kamil .text", "It was this.").await;
         assert_eq!(page.text("li.kamil strong").await, "this");
         page.shows("g.card", "answer").await;
-        assert_eq!(stage.calls("/events"), 0, "what has ended is not followed");
+        stage.called("/events", 1).await;
         page.ask("And then?").await;
         stage.asked("And then?").await;
         assert_eq!(stage.called("/v1/tasks", 1).await.body["session"], session);

@@ -208,3 +208,33 @@ async fn the_steps_of_an_earlier_answer_can_be_looked_at_again() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_another_called_for_stands_below_it() {
+    let stage = Stage::start().await;
+    in_browser(async move |page| {
+        let below = async |lower: &str, upper: &str| {
+            let script = "const [lower, upper] = Array.from(arguments).map((id) => document.querySelector(`[data-step=${id}]`)?.getBoundingClientRect());
+                return Boolean(lower && upper && lower.top >= upper.bottom)";
+            page.run(script, vec![json!(lower), json!(upper)]).await == true
+        };
+        page.open(&stage.url).await;
+        page.ask("Plan").await;
+        let task = stage.asked("Plan").await;
+        stage.step(&task, step("recall", "recall", "succeeded", &[]));
+        stage.step(&task, step("plan", "plan", "succeeded", &["recall"]));
+        // It needs no result of the plan, but it is there because of the plan.
+        stage.grow(&task, "plan", &step("s1", "tool", "succeeded", &[]));
+        page.until("below the plan", async || below("s1", "plan").await, |is_below| *is_below).await;
+        assert_eq!(page.count("path.edge").await, 2);
+        page.click("[data-step=s1]").await;
+        page.shows("#step", "Added by").await;
+
+        // The same when the task has ended and is only read again.
+        stage.finish(&task, "Done");
+        page.shows("li.kamil .text", "Done").await;
+        page.client.refresh().await.unwrap();
+        page.until("below the plan", async || below("s1", "plan").await, |is_below| *is_below).await;
+    })
+    .await;
+}
