@@ -110,7 +110,10 @@ impl Screen {
             let step = Step { spec: spec.clone(), node: String::new(), model: None, started_at: None };
             self.steps.insert(spec.id.clone(), step);
         }
-        if cause.is_some() {
+        let planned = cause
+            .and_then(|cause| self.steps.get(cause))
+            .is_some_and(|step| step.spec.kind == StepKind::Plan);
+        if planned {
             let names: Vec<&str> =
                 steps.iter().map(|spec| spec.tool.as_deref().unwrap_or(spec.id.as_str())).collect();
             self.note(&format!("the plan: {}", names.join(", ")));

@@ -90,6 +90,9 @@ fn a_request_grows_into_steps_that_can_be_looked_into() {
         assert_eq!(page.texts(&format!("{ANSWER} li")).await, ["trained", "tested"]);
         let accuracy = page.text(&format!("{ANSWER} strong")).await;
 
+        let order = page.run("return ['plan', 's1', 'answer'].map((id) => document.querySelector(`[data-step=${id}]`).getBoundingClientRect().top)", vec![]).await;
+        let order: Vec<f64> = serde_json::from_value(order).unwrap();
+        assert!(order.is_sorted(), "what the plan called for stands below it: {order:?}");
         page.click("[data-step=s1]").await;
         let step = page.shows("#step", "Why this node").await;
         for part in

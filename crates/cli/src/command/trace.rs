@@ -49,7 +49,7 @@ pub(super) async fn show(context: &Context, hub: &Hub, task: TaskId) -> Result<(
     show_head(&doc);
     show_moves(&records);
     say(paint(BOLD, "steps"));
-    for line in tree(&doc, &nodes) {
+    for line in tree(&doc, &nodes, &causes(&records)) {
         say(line);
     }
     if let Some(answer) = &doc.answer {
@@ -84,6 +84,17 @@ fn node_names(records: &[EventRecord]) -> HashMap<String, String> {
         _ => None,
     });
     chosen.map(|candidate| (candidate.node.to_string(), candidate.name.clone())).collect()
+}
+
+/// Which step called for which.
+fn causes(records: &[EventRecord]) -> HashMap<&str, &str> {
+    let mut causes = HashMap::new();
+    for record in records {
+        if let TaskEvent::StepsAdded { cause: Some(cause), steps } = &record.event {
+            causes.extend(steps.iter().map(|spec| (spec.id.as_str(), cause.as_str())));
+        }
+    }
+    causes
 }
 
 fn show_moves(records: &[EventRecord]) {
@@ -176,8 +187,8 @@ fn excerpt(output: &Value) -> String {
     }
 }
 
-/// The steps, each below the latest of those that it waits for.
-fn tree(doc: &TaskDoc, nodes: &HashMap<String, String>) -> Vec<String> {
+/// The steps, each below the latest of those that it waits for or that called for it.
+fn tree(doc: &TaskDoc, nodes: &HashMap<String, String>, causes: &HashMap<&str, &str>) -> Vec<String> {
     let position = |id: &str| doc.steps.iter().position(|step| step.id.as_str() == id);
     let mut children: HashMap<Option<usize>, Vec<usize>> = HashMap::new();
     for (index, step) in doc.steps.iter().enumerate() {
