@@ -27,6 +27,8 @@ use url::{ParseError, Url};
 
 /// How long a page may take to show what is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+const MISSING: &str =
+    "the page is tested in a real browser: install Debian's packages chromium and chromium-driver";
 const LONGEST_TEST: Duration = Duration::from_secs(240);
 
 /// Runs a test in a browser of its own, and ends the browser whatever becomes of the test.
@@ -59,11 +61,21 @@ struct Driver {
 
 impl Driver {
     async fn start() -> Self {
-        let missing =
-            "the page is tested in a real browser: install Debian's packages chromium and chromium-driver";
         for program in ["/usr/bin/chromium", "/usr/bin/chromedriver"] {
-            assert!(std::fs::exists(program).unwrap(), "{program} is missing; {missing}");
+            assert!(std::fs::exists(program).unwrap(), "{program} is missing; {MISSING}");
         }
+        // chromedriver takes a free port and then listens on it twice (IPv4 and IPv6); between the two somebody else may have
+        // come, and it gives up.
+        for _ in 0..4 {
+            if let Some(driver) = Self::try_start().await {
+                return driver;
+            }
+        }
+        panic!("chromedriver ends without naming its port, four times; {MISSING}");
+    }
+
+    /// `None` if chromedriver has ended before it could be used.
+    async fn try_start() -> Option<Self> {
         let mut process = Command::new("/usr/bin/chromedriver")
             .arg("--port=0")
             .stdin(Stdio::null())
@@ -72,21 +84,23 @@ impl Driver {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .unwrap_or_else(|error| panic!("chromedriver cannot be started: {error}; {missing}"));
+            .unwrap_or_else(|error| panic!("chromedriver cannot be started: {error}; {MISSING}"));
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let port = timeout(PATIENCE, async {
+        let named = timeout(PATIENCE, async {
             while let Some(line) = lines.next_line().await.unwrap() {
                 if let Some((_, port)) = line.split_once("started successfully on port ") {
-                    return port.trim_end_matches('.').to_owned();
+                    return Some(port.trim_end_matches('.').to_owned());
                 }
             }
-            panic!("chromedriver ended without naming its port; {missing}");
-        })
-        .await
-        .expect("chromedriver names its port");
+            None
+        });
+        let Some(port) = named.await.expect("chromedriver names its port in time") else {
+            process.wait().await.unwrap();
+            return None;
+        };
         // The pipe stays open and empty, or chromedriver would stop when it is full.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { process, url: format!("http://127.0.0.1:{port}"), profile: TempDir::new().unwrap() }
+        Some(Self { process, url: format!("http://127.0.0.1:{port}"), profile: TempDir::new().unwrap() })
     }
 
     async fn open(&self) -> Client {
