@@ -57,10 +57,7 @@ pub struct StepResult<'a> {
 const MAX_RESULT_BYTES: usize = 6_000;
 
 fn shorten(text: &str, most_bytes: usize) -> &str {
-    text.get(..most_bytes).unwrap_or_else(|| {
-        let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= most_bytes).last();
-        text.get(..end.unwrap_or(0)).unwrap_or(text)
-    })
+    text.get(..text.floor_char_boundary(most_bytes)).unwrap_or(text)
 }
 
 /// The best hits, a line each.
@@ -97,5 +94,18 @@ fn request(messages: Vec<ChatMessage>, sampling: Sampling) -> ReasonRequest {
         continue_from: None,
         stream: false,
         deadline_ms: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shorten;
+
+    #[test]
+    fn only_what_is_too_long_is_shortened_and_never_within_a_character() {
+        assert_eq!(shorten("Miso", 4), "Miso");
+        assert_eq!(shorten("Miso", 100), "Miso");
+        assert_eq!(shorten("Miso", 3), "Mis");
+        assert_eq!(shorten("süß", 2), "s");
     }
 }

@@ -54,7 +54,7 @@ impl<'a> Reader<'a> {
         if self.earlier.iter().any(|step| step.id == id) {
             return Err(format!("`{id}` is used twice; number the steps s1, s2, s3"));
         }
-        self.expect('=')?;
+        self.expect('=').map_err(|_| "a line is `s1 = tool(argument=value)` or `answer`".to_owned())?;
         let tool = self.word().to_owned();
         let signature = self.signatures.iter().find(|signature| signature.tool.name == tool);
         if signature.is_none() && tool != "reason" {

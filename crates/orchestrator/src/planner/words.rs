@@ -33,6 +33,9 @@ pub(super) fn is_english(text: &str) -> bool {
 }
 
 fn stem(word: &str) -> String {
+    if word.ends_with("ss") {
+        return word.to_owned();
+    }
     for ending in ["ing", "ed", "es", "s", "e"] {
         if let Some(stem) = word.strip_suffix(ending).filter(|stem| stem.len() >= 3) {
             return stem.to_owned();
