@@ -126,18 +126,19 @@ impl<'a> Reader<'a> {
         if self.refers_to_step() {
             return self.reference(wants_text);
         }
-        let mut values = serde_json::Deserializer::from_str(self.rest).into_iter::<Value>();
-        let value = match values.next() {
-            Some(Ok(value)) => value,
-            _ => {
-                return Err(format!(
-                    "`{}` is not a value: write JSON, or the name of an earlier step",
-                    clip(self.rest)
-                ));
-            }
+        let wrong =
+            format!("`{}` is not a value: write JSON, or the name of an earlier step", clip(self.rest));
+        // A text or an object ends by itself; a number or a word ends where something else begins.
+        let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+        let written = if self.rest.starts_with(bare) {
+            let end = self.rest.find(|c| !bare(c)).unwrap_or(self.rest.len());
+            self.rest.get(..end).unwrap_or_default()
+        } else {
+            self.rest
         };
-        let end = values.byte_offset();
-        self.rest = self.rest.get(end..).unwrap_or_default();
+        let mut values = serde_json::Deserializer::from_str(written).into_iter::<Value>();
+        let Some(Ok(value)) = values.next() else { return Err(wrong) };
+        self.rest = self.rest.get(values.byte_offset()..).unwrap_or_default();
         Ok(value)
     }
 
@@ -248,6 +249,14 @@ mod tests {
         // Where a text is wanted, the text of the result is meant.
         assert_eq!(steps[2].inputs["text"], json!({"$from": "s1", "path": "/text"}));
         assert_eq!(steps[3].inputs["text"], json!({"$from": "s2", "path": ""}));
+    }
+
+    #[test]
+    fn every_kind_of_value_is_read() {
+        let steps = read("s1 = ml_tools.train(seed=7, dataset=\"a \\\"b\\\", (c)\")\ns2 = ml_tools.train(seed=-1.5e3)\nanswer").unwrap();
+        assert_eq!(steps[0].inputs["seed"], json!(7));
+        assert_eq!(steps[0].inputs["dataset"], json!("a \"b\", (c)"));
+        assert_eq!(steps[1].inputs["seed"], json!(-1500.0));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use kamil_protocol::{
 
 use super::{
     Context,
-    words::{content_words, is_english},
+    words::{content_words, file_name, is_english},
 };
 
 /// Whether tools can matter for a request.
@@ -35,7 +35,7 @@ pub fn gate(ctx: &Context<'_>) -> Gate {
     }
     let input = &ctx.request.input;
     // The words of tools are English; of a request in another language nothing follows.
-    if names_a_file(input) || !is_english(input) {
+    if file_name(input).is_some() || !is_english(input) {
         return Gate::Plan;
     }
     let asked = content_words(input);
@@ -51,7 +51,7 @@ pub fn gate(ctx: &Context<'_>) -> Gate {
 /// Whether a request can only be fulfilled by a call: it names a file, and shares a word with a tool.
 pub(super) fn must_call(ctx: &Context<'_>) -> bool {
     let asked = content_words(&ctx.request.input);
-    names_a_file(&ctx.request.input) && ctx.tools.iter().any(|tool| evidence(tool, &asked) > 0)
+    file_name(&ctx.request.input).is_some() && ctx.tools.iter().any(|tool| evidence(tool, &asked) > 0)
 }
 
 /// Whether a request asks for what a step would change: it shares a word with the tool, or holds one of the step's texts.
@@ -106,25 +106,6 @@ fn asks_about_the_past(input: &str) -> bool {
         "was",
     ]);
     question && people && past
-}
-
-fn names_a_file(input: &str) -> bool {
-    input.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | ',' | '(' | ')' | '?')).any(
-        |word| {
-            let word = word.trim_end_matches(['.', ':', ';', '!']);
-            word.rsplit_once('.').is_some_and(|(stem, ending)| {
-                stem.chars().any(char::is_alphanumeric)
-                    && (1..=5).contains(&ending.len())
-                    && ending.chars().all(|c| c.is_ascii_alphanumeric())
-                    && ending.chars().any(|c| c.is_ascii_alphabetic())
-                    && !matches!(word.to_lowercase().as_str(), "e.g" | "i.e" | "a.m" | "p.m")
-            }) || (word.len() > 1
-                && word.contains('/')
-                && !word.contains("//")
-                && word.chars().any(char::is_alphabetic)
-                && word.split('/').count() > 2)
-        },
-    )
 }
 
 #[cfg(test)]

@@ -32,6 +32,25 @@ pub(super) fn is_english(text: &str) -> bool {
     mostly_ascii && (words.len() < 4 || words.iter().any(|word| FUNCTION_WORDS.contains(word)))
 }
 
+/// The first file name or path in a text: something with an ending, such as `notes.txt`, or of several parts, such as `src/main/app`.
+pub(super) fn file_name(text: &str) -> Option<&str> {
+    let apart = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | ',' | '(' | ')' | '?');
+    text.split(apart).map(|word| word.trim_end_matches(['.', ':', ';', '!'])).find(|word| is_file_name(word))
+}
+
+fn is_file_name(word: &str) -> bool {
+    let abbreviation = matches!(word.to_lowercase().as_str(), "e.g" | "i.e" | "a.m" | "p.m");
+    let ending = |ending: &str| {
+        (1..=5).contains(&ending.len())
+            && ending.chars().all(|c| c.is_ascii_alphanumeric())
+            && ending.chars().any(|c| c.is_ascii_alphabetic())
+    };
+    let has_ending =
+        word.rsplit_once('.').is_some_and(|(stem, end)| stem.contains(char::is_alphanumeric) && ending(end));
+    let is_path = word.split('/').count() > 2 && !word.contains("//") && word.contains(char::is_alphabetic);
+    !abbreviation && (has_ending || is_path)
+}
+
 fn stem(word: &str) -> String {
     if word.ends_with("ss") {
         return word.to_owned();
