@@ -44,8 +44,11 @@ pub(crate) async fn ask(step: &StepId, request: &ApprovalRequest) -> Result<Answ
 }
 
 /// Says what waits and how to decide on it.
-pub(crate) fn tell(task: TaskId, step: &StepId, request: &ApprovalRequest) {
+pub(crate) fn tell(hub: &Hub, task: TaskId, step: &StepId, request: &ApprovalRequest) {
     show(step, request);
+    if hub.is_local() {
+        note("  the task goes on when Kamil runs again: start `kamil up`, then");
+    }
     note(format_args!("  agree with:  kamil approve {task} {step}"));
     note(format_args!("  refuse with: kamil approve {task} {step} --deny"));
 }

@@ -535,10 +535,14 @@ pub(crate) struct LogFlags {
 pub(crate) enum LogAction {
     /// Show the signed head
     Checkpoint,
-    /// Check every record of the journal file, offline; exit code 1 with findings
+    /// Check a whole journal, or the proof of a task, offline; exit code 1 with findings
     Verify {
-        /// The journal [default: journal.db in Kamil's folder]
-        journal: Option<PathBuf>,
+        /// A journal, or a file that `kamil log proof` wrote [default: journal.db in Kamil's folder]
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// The log's public key, as `kamil log checkpoint` shows it [default: the key of this Kamil]
+        #[arg(long, value_name = "KEY")]
+        key: Option<String>,
     },
     /// Write the proof of a task
     Proof {

@@ -52,15 +52,14 @@ pub(crate) async fn follow(
     person: Person,
     screen: &mut Screen,
 ) -> Result<Followed, Failure> {
-    let mut last_seq = None;
     let mut deadline = Instant::now() + RECONNECT_WITHIN;
     let mut told = false;
     loop {
-        let before = last_seq;
-        match follow_connection(hub, task, person, screen, &mut last_seq).await? {
+        let before = screen.last_seq();
+        match follow_connection(hub, task, person, screen).await? {
             Connection::Done(followed) => return Ok(followed),
             Connection::Broken(problem) => {
-                if last_seq != before {
+                if screen.last_seq() != before {
                     deadline = Instant::now() + RECONNECT_WITHIN;
                     told = false;
                 }
@@ -85,9 +84,8 @@ async fn follow_connection(
     task: TaskId,
     person: Person,
     screen: &mut Screen,
-    last_seq: &mut Option<u64>,
 ) -> Result<Connection, Failure> {
-    let mut events = match open(hub, task, *last_seq).await {
+    let mut events = match open(hub, task, screen.last_seq()).await {
         Ok(events) => events,
         Err(problem) if problem.code.is_transient() => return Ok(Connection::Broken(problem)),
         Err(problem) => return Err(problem.into()),
@@ -100,7 +98,6 @@ async fn follow_connection(
         match event.event.as_str() {
             "record" => {
                 let record: EventRecord = parse(&event)?;
-                *last_seq = Some(record.seq);
                 screen.record(&record);
                 if let Some(followed) = ask_if_needed(hub, &record, person, screen).await? {
                     return Ok(Connection::Done(followed));
@@ -151,12 +148,12 @@ async fn ask_if_needed(
     };
     screen.break_line();
     if person == Person::Absent {
-        approval::tell(record.task, step, &request);
+        approval::tell(hub, record.task, step, &request);
         return Ok(Some(Followed::Awaiting));
     }
     let answer = approval::ask(step, &request).await?;
     if answer == Answer::Later {
-        approval::tell(record.task, step, &request);
+        approval::tell(hub, record.task, step, &request);
         return Ok(Some(Followed::Awaiting));
     }
     match approval::send(hub, record.task, step, answer == Answer::Yes, Some(request.digest)).await {

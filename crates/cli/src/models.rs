@@ -9,6 +9,7 @@ use crate::{
     context::Context,
     environment,
     failure::{Exit, Failure},
+    stopping::Requests,
     table::bytes,
     terminal::{self, Stream},
 };
@@ -114,6 +115,7 @@ pub(crate) async fn pull(context: &Context, name: &str) -> Result<InstalledModel
     if bar.is_hidden() {
         terminal::note(format_args!("fetching {name}"));
     }
+    let mut stop = Requests::listen();
     let pulled = models.pull(name, |progress| {
         if let Some(total) = progress.total_bytes {
             bar.set_length(total);
@@ -122,7 +124,7 @@ pub(crate) async fn pull(context: &Context, name: &str) -> Result<InstalledModel
     });
     let pulled = tokio::select! {
         pulled = pulled => pulled.map_err(Failure::from),
-        () = crate::stopping::requested() => {
+        () = stop.next() => {
             Err(Failure::failed(format!("fetching {name} was stopped")).next("the next `kamil models pull` goes on from here"))
         }
     };

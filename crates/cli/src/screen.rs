@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kamil_protocol::{
     StepId,
     event::{Delta, EventRecord, TaskEvent},
-    task::{StepKind, StepSpec},
+    task::{StepKind, StepSpec, TaskStatus},
 };
 
 use crate::{
@@ -38,11 +38,18 @@ pub(crate) struct Screen {
     /// The answer so far, as far as it has been written out.
     answer: String,
     line_is_open: bool,
+    /// The last record that was shown.
+    last_seq: Option<u64>,
 }
 
 impl Screen {
     pub(crate) fn new(shown: Shown) -> Self {
-        Self { shown, steps: HashMap::new(), answer: String::new(), line_is_open: false }
+        Self { shown, steps: HashMap::new(), answer: String::new(), line_is_open: false, last_seq: None }
+    }
+
+    /// The last record that is on the screen: what follows has not been shown yet.
+    pub(crate) fn last_seq(&self) -> Option<u64> {
+        self.last_seq
     }
 
     /// A line about the task, dim.
@@ -66,6 +73,7 @@ impl Screen {
 
     /// Shows what happened.
     pub(crate) fn record(&mut self, record: &EventRecord) {
+        self.last_seq = Some(record.seq);
         match &record.event {
             TaskEvent::StepsAdded { cause, steps } => self.added(cause.as_ref(), steps),
             TaskEvent::Degraded { reason } => self.styled(WARN, &format!("! {reason}")),
@@ -87,6 +95,9 @@ impl Screen {
             }
             TaskEvent::StepCancelled { step, reason } => self.note(&format!("{step} is not run: {reason}")),
             TaskEvent::CancelRequested { reason } => self.note(&format!("stopping: {reason}")),
+            TaskEvent::TaskCompleted { status: TaskStatus::Cancelled, .. } => {
+                self.note("the task was stopped")
+            }
             TaskEvent::TaskCompleted { answer, error, .. } => {
                 if let Some(answer) = answer {
                     self.show_answer(answer);

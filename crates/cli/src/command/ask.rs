@@ -11,7 +11,8 @@ use crate::{
     models,
     screen::{Screen, Shown},
     single_process::{Port, Services},
-    stopping, terminal,
+    stopping::Requests,
+    terminal,
 };
 
 pub(super) async fn run(context: &Context, flags: AskFlags) -> Result<Exit, Failure> {
@@ -43,12 +44,13 @@ async fn connect(context: &Context, named: Option<&str>, services: Services) -> 
 }
 
 async fn ask(context: &Context, hub: &Hub, request: &TaskRequest) -> Result<Exit, Failure> {
+    let mut stop = Requests::listen();
     let task = hub.submit(request).await?;
     let mut screen = Screen::new(if context.json { Shown::Steps } else { Shown::All });
     let person = if terminal::is_interactive() { Person::Present } else { Person::Absent };
     let followed = tokio::select! {
         followed = following::follow(hub, task, person, &mut screen) => followed?,
-        () = stopping::requested() => {
+        () = stop.next() => {
             screen.break_line();
             screen.note("stopping");
             super::cancel::cancel(hub, task).await?;

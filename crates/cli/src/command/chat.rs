@@ -1,21 +1,18 @@
 //! `kamil`: a conversation in the terminal.
 
-use kamil_protocol::{
-    SessionId, TaskId,
-    task::{TaskRequest, TaskStatus},
-};
+use kamil_protocol::{SessionId, TaskId, task::TaskRequest};
 use rustyline::{Config, DefaultEditor, error::ReadlineError};
 
 use crate::{
     arguments::ChatFlags,
     context::Context,
     failure::{Exit, Failure},
-    following::{self, Followed, Person},
+    following::{self, Person},
     hub::Hub,
     models,
     screen::{Screen, Shown},
     single_process::{self, Services},
-    stopping,
+    stopping::Requests,
     terminal::{self, BOLD, DIM, Stream},
 };
 
@@ -78,9 +75,9 @@ pub(super) async fn converse(context: &Context, hub: Hub, flags: ChatFlags) -> R
 
 fn greet(conversation: &Conversation) {
     let place = if conversation.hub.is_local() {
-        format!("everything runs in this process; the web page is at {}", conversation.hub.client.base_url())
+        format!("runs in this process; its web page is at {}", conversation.hub.client.base_url())
     } else {
-        format!("the orchestrator is {}", conversation.hub.client.base_url())
+        format!("uses the orchestrator at {}", conversation.hub.client.base_url())
     };
     terminal::note(format_args!("{} {place}", Stream::Err.paint(BOLD, "Kamil")));
     terminal::note(Stream::Err.paint(DIM, "/help tells what else can be typed"));
@@ -132,18 +129,17 @@ impl Conversation {
             model: self.model.clone(),
             ..TaskRequest::default()
         };
+        let mut stop = Requests::listen();
         let task = self.hub.submit(&request).await?;
         self.last = Some(task);
         let mut screen = Screen::new(Shown::All);
         let person = if terminal::is_interactive() { Person::Present } else { Person::Absent };
         let interrupted = tokio::select! {
             followed = following::follow(&self.hub, task, person, &mut screen) => {
-                if let Followed::Ended(TaskStatus::Cancelled) = followed? {
-                    screen.note("stopped");
-                }
+                followed?;
                 false
             }
-            () = stopping::requested() => true,
+            () = stop.next() => true,
         };
         if !interrupted {
             return Ok(Next::Go);
@@ -153,7 +149,7 @@ impl Conversation {
         super::cancel::cancel(&self.hub, task).await?;
         tokio::select! {
             followed = following::follow(&self.hub, task, Person::Absent, &mut screen) => followed.map(|_| Next::Go),
-            () = stopping::requested() => Ok(Next::Quit),
+            () = stop.next() => Ok(Next::Quit),
         }
     }
 }

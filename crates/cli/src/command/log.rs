@@ -1,7 +1,16 @@
 //! `kamil log checkpoint|verify|proof`
 
-use std::path::PathBuf;
+use std::{
+    error::Error as _,
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
+use kamil_ledger::{
+    VerifierKey,
+    task_proof::{MAX_PROOF_BYTES, TaskProofError},
+};
 use kamil_protocol::log::{CheckpointDoc, VerifyReport};
 use serde_json::Value;
 
@@ -17,7 +26,7 @@ use crate::{
 pub(super) async fn run(context: &Context, flags: LogFlags) -> Result<Exit, Failure> {
     let named = flags.orchestrator.named();
     match flags.action {
-        LogAction::Verify { journal } => verify(context, journal).await,
+        LogAction::Verify { file, key } => verify(context, file, key).await,
         LogAction::Checkpoint => {
             let hub = Hub::running_or_local(context, named, Services::for_reading()).await?;
             let checkpoint = hub.client.get::<CheckpointDoc>("/v1/log/checkpoint").await;
@@ -49,15 +58,28 @@ async fn proof(hub: &Hub, name: &str) -> Result<Value, Failure> {
     Ok(hub.client.get(&format!("/v1/log/proof/{task}")).await?)
 }
 
-/// Reads the journal's file itself: what is checked is what is on the disk, whether or not an orchestrator runs.
-async fn verify(context: &Context, journal: Option<PathBuf>) -> Result<Exit, Failure> {
-    let path = journal.unwrap_or_else(|| context.home.journal());
-    let shown = path.display().to_string();
+/// What every SQLite file begins with.
+const DATABASE: &[u8] = b"SQLite format 3\0";
+
+/// Reads the file itself: what is checked is what is on the disk, whether or not an orchestrator runs.
+async fn verify(context: &Context, file: Option<PathBuf>, key: Option<String>) -> Result<Exit, Failure> {
     let home = context.home.clone();
-    let checked = tokio::task::spawn_blocking(move || kamil_orchestrator::verify_journal(&home, &path)).await;
-    let report: VerifyReport = checked
-        .map_err(|error| Failure::failed(format!("the check of {shown} broke off: {error}")))?
-        .map_err(|error| Failure::usage(error.to_string()))?;
+    let path = file.unwrap_or_else(|| home.journal());
+    let shown = path.display().to_string();
+    let checked = tokio::task::spawn_blocking(move || {
+        let key = match key {
+            Some(text) => text.trim().parse::<VerifierKey>().map_err(|error| {
+                Failure::usage(format!("`{text}` is not the key of a log: {error}"))
+                    .next("copy it from `kamil log checkpoint`; it looks like name+12345678+Base64")
+            })?,
+            None => kamil_orchestrator::journal::verifier_key(&home.identity())
+                .map_err(|error| Failure::usage(error.to_string()).next("name the log's key: --key KEY"))?,
+        };
+        check(&path, &key)
+    });
+    let report = checked
+        .await
+        .map_err(|error| Failure::failed(format!("the check of {shown} broke off: {error}")))??;
     if context.json {
         terminal::say_json(&report)?;
     } else {
@@ -74,4 +96,36 @@ async fn verify(context: &Context, journal: Option<PathBuf>) -> Result<Exit, Fai
         ));
     }
     Ok(if report.ok { Exit::Done } else { Exit::Failed })
+}
+
+fn check(path: &Path, key: &VerifierKey) -> Result<VerifyReport, Failure> {
+    let unreadable =
+        |error: std::io::Error| Failure::usage(format!("{} cannot be read: {error}", path.display()));
+    let file = File::open(path).map_err(unreadable)?;
+    let mut begin = Vec::new();
+    (&file).take(DATABASE.len() as u64).read_to_end(&mut begin).map_err(unreadable)?;
+    if begin == DATABASE {
+        return kamil_orchestrator::journal::verify(path, key)
+            .map_err(|error| Failure::failed(error.to_string()));
+    }
+    let mut bytes = begin;
+    (&file).take(MAX_PROOF_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok(match kamil_ledger::verify_task_proof(&bytes, key) {
+        Ok(verified) => {
+            let records = u64::try_from(verified.records.len()).unwrap_or(u64::MAX);
+            VerifyReport { ok: true, records, checkpoints: 1, findings: Vec::new() }
+        }
+        Err(error @ (TaskProofError::Format(_) | TaskProofError::Version(_) | TaskProofError::TooLarge)) => {
+            let why = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+            return Err(Failure::usage(format!(
+                "{} is neither a journal nor a proof: {error}{why}",
+                path.display()
+            ))
+            .next("name journal.db, or a file that `kamil log proof` wrote"));
+        }
+        Err(error) => {
+            let why = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+            VerifyReport { ok: false, records: 0, checkpoints: 0, findings: vec![format!("{error}{why}")] }
+        }
+    })
 }

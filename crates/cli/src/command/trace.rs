@@ -193,8 +193,9 @@ fn tree(doc: &TaskDoc, nodes: &HashMap<String, String>, causes: &HashMap<&str, &
     let mut children: HashMap<Option<usize>, Vec<usize>> = HashMap::new();
     for (index, step) in doc.steps.iter().enumerate() {
         // Only steps before it: a document with a cycle must not hang this.
-        let parent =
-            step.depends_on.iter().filter_map(|id| position(id.as_str())).filter(|at| *at < index).max();
+        let cause = causes.get(step.id.as_str()).copied();
+        let above = step.depends_on.iter().map(|id| id.as_str()).chain(cause);
+        let parent = above.filter_map(position).filter(|at| *at < index).max();
         children.entry(parent).or_default().push(index);
     }
     let mut lines = Vec::new();

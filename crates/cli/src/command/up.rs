@@ -22,11 +22,14 @@ struct Ready<'a> {
 }
 
 pub(super) async fn run(context: &Context, flags: UpFlags) -> Result<Exit, Failure> {
-    models::make_ready(context, flags.model.as_deref()).await?;
     let port = match node_options::port(flags.port)? {
         Some(port) => Port::Exactly(port),
-        None => single_process::preferred_port(context),
+        None => {
+            refuse_a_second(context).await?;
+            single_process::preferred_port(context)
+        }
     };
+    models::make_ready(context, flags.model.as_deref()).await?;
     let setup = NodeSetup::new(&flags.node, &context.settings.node)?;
     let services = Services { setup, ..Services::all(port).with_model(flags.model).with_pages() };
     let stop = stopping::on_signal();
@@ -54,4 +57,13 @@ pub(super) async fn run(context: &Context, flags: UpFlags) -> Result<Exit, Failu
     stop.cancelled().await;
     hub.close().await;
     Ok(Exit::Done)
+}
+
+/// Started twice by mistake, the second would take another port and look like another Kamil.
+async fn refuse_a_second(context: &Context) -> Result<(), Failure> {
+    match Hub::if_running(context, None).await? {
+        Some(hub) => Err(Failure::usage(format!("an orchestrator already runs at {}", hub.client.base_url()))
+            .next("use it: `kamil distributed`, or its page in a browser; or start another one with --port and --home")),
+        None => Ok(()),
+    }
 }

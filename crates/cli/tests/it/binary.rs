@@ -109,15 +109,26 @@ impl Kamil {
         if !input.is_empty() {
             command.stdin(Stdio::piped());
         }
-        let mut child = Owned(command.spawn().unwrap());
-        if let Some(mut stdin) = child.0.stdin.take() {
-            stdin.write_all(input.as_bytes()).unwrap();
+        run_to_end(command, input)
+    }
+
+    /// Runs it to its end on a pseudo-terminal, where this is typed; all it writes is on standard output.
+    #[track_caller]
+    pub(crate) fn run_on_a_terminal(&self, arguments: &[&str], typed: &str) -> Finished {
+        let quoted = arguments.iter().map(|argument| format!("'{}'", argument.replace('\'', r"'\''")));
+        let line: Vec<String> =
+            std::iter::once(env!("CARGO_BIN_EXE_kamil").to_owned()).chain(quoted).collect();
+        let plain = self.command(&[]);
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--return", "--command", &line.join(" "), "/dev/null"]);
+        for (name, value) in plain.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
         }
-        let stdout = collect(child.0.stdout.take().unwrap());
-        let stderr = collect(child.0.stderr.take().unwrap());
-        let status =
-            child.wait(PATIENCE).unwrap_or_else(|| panic!("`kamil {}` does not end", arguments.join(" ")));
-        Finished { code: status.code(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        run_to_end(command, typed)
     }
 
     /// Starts a service with `--json` and waits for what it writes once it is ready.
@@ -147,6 +158,18 @@ impl Kamil {
         };
         Running { url: ready["url"].as_str().unwrap().to_owned(), child, log }
     }
+}
+
+#[track_caller]
+fn run_to_end(mut command: Command, input: &str) -> Finished {
+    let mut child = Owned(command.spawn().unwrap());
+    if let Some(mut stdin) = child.0.stdin.take() {
+        stdin.write_all(input.as_bytes()).unwrap();
+    }
+    let stdout = collect(child.0.stdout.take().unwrap());
+    let stderr = collect(child.0.stderr.take().unwrap());
+    let status = child.wait(PATIENCE).unwrap_or_else(|| panic!("this does not end: {command:?}"));
+    Finished { code: status.code(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
 }
 
 /// A service that runs; it is killed when dropped.

@@ -38,11 +38,19 @@ fn a_conversation_knows_its_earlier_turns() {
     assert!(talk.stdout.contains("moves"), "/trace shows nothing: {talk:#?}");
     assert!(talk.stderr.contains("Ctrl-C stops the task"), "{talk:#?}");
     assert!(talk.stderr.contains("`/nonsense` is not a command"), "{talk:#?}");
-    let history = std::fs::read_to_string(client.path("history")).unwrap();
-    assert!(history.contains("My cat is called Miso"), "{history}");
     let tasks = cluster.run(&["tasks", "--json"]).succeeded().json();
     assert_eq!(tasks[0]["session"], tasks[1]["session"]);
     assert!(tasks[0]["session"].is_string());
+}
+
+#[test]
+fn what_is_typed_at_a_terminal_can_be_recalled() {
+    let cluster = Cluster::start(echo);
+    let client = Kamil::new();
+    let talk = client.run_on_a_terminal(&["distributed", cluster.orchestrator.address()], "hello there\r/quit\r");
+    assert!(talk.stdout.contains("You said: hello there"), "{talk:#?}");
+    let history = std::fs::read_to_string(client.path("history")).unwrap();
+    assert!(history.contains("hello there"), "{history}");
 }
 
 #[test]

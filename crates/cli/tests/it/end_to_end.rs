@@ -86,7 +86,17 @@ fn iris_in_one_process() {
     assert!(later.stdout.contains("accuracy of"), "{later:#?}");
     kamil.run(&["log", "verify"]).succeeded();
     let proof = kamil.run(&["log", "proof", "last"]).succeeded();
-    assert!(proof.stdout.len() > 200, "{proof:#?}");
+    let file = kamil.path("task.proof");
+    let file = file.to_str().unwrap();
+    std::fs::write(file, &proof.stdout).unwrap();
+    kamil.run(&["log", "verify", file]).succeeded();
+    let checkpoint = kamil.run(&["log", "checkpoint", "--json"]).succeeded().json();
+    let key = checkpoint["verifier_key"].as_str().unwrap();
+    Kamil::new().run(&["log", "verify", file, "--key", key]).succeeded();
+    std::fs::write(file, proof.stdout.replacen("What did I train", "What did I break", 1)).unwrap();
+    let forged = kamil.run(&["log", "verify", file]);
+    assert_eq!(forged.code, Some(1), "{forged:#?}");
+    kamil.run(&["log", "verify", kamil.path("logs").to_str().unwrap()]).refused(2, &["cannot be read"]);
     let note = kamil.run(&["log", "checkpoint"]).succeeded().stdout;
     assert!(note.contains("\n— "), "{note}");
 }
