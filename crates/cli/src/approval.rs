@@ -1,10 +1,17 @@
 //! Asking a person before a step runs: they see the exact command and arguments.
 
-use std::io::BufRead;
+use std::{
+    io::BufRead,
+    sync::{Arc, Weak},
+};
 
 use kamil_protocol::{
     ErrorCode, Problem, StepId, TaskId,
     task::{ApprovalDecision, ApprovalRequest, Decision, StepDoc, TaskDoc},
+};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
 };
 
 use crate::{
@@ -25,22 +32,40 @@ pub(crate) enum Answer {
 /// Shows what is asked for and waits for `y` or `n`.
 pub(crate) async fn ask(step: &StepId, request: &ApprovalRequest) -> Result<Answer, Failure> {
     show(step, request);
-    let read = tokio::task::spawn_blocking(|| {
-        let mut line = String::new();
-        loop {
-            Stream::Err.text("  run it? [y/n] ");
-            line.clear();
-            match std::io::stdin().lock().read_line(&mut line) {
-                Ok(0) | Err(_) => return Answer::Later,
-                Ok(_) => match line.trim().to_lowercase().as_str() {
-                    "y" | "yes" => return Answer::Yes,
-                    "n" | "no" => return Answer::No,
-                    _ => {}
-                },
-            }
+    let waiting = Arc::new(());
+    let watched = Arc::downgrade(&waiting);
+    let read = tokio::task::spawn_blocking(move || read_answer(&watched));
+    let answer = read.await.map_err(|error| Failure::failed(format!("the answer cannot be read: {error}")));
+    drop(waiting);
+    answer
+}
+
+/// Reads until there is an answer, or nobody waits for one any more: a thread that went on reading would swallow what
+/// the person types next.
+fn read_answer(waiting: &Weak<()>) -> Answer {
+    const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+    let question = || Stream::Err.text("  run it? [y/n] ");
+    let mut line = String::new();
+    question();
+    while waiting.strong_count() > 0 {
+        let stdin = std::io::stdin();
+        let mut typed = [PollFd::new(&stdin, PollFlags::IN)];
+        match poll(&mut typed, Some(&LOOK)) {
+            Ok(0) | Err(Errno::INTR) => continue,
+            Ok(_) => {}
+            Err(_) => return Answer::Later,
         }
-    });
-    read.await.map_err(|error| Failure::failed(format!("the answer cannot be read: {error}")))
+        line.clear();
+        match stdin.lock().read_line(&mut line) {
+            Ok(0) | Err(_) => return Answer::Later,
+            Ok(_) => match line.trim().to_lowercase().as_str() {
+                "y" | "yes" => return Answer::Yes,
+                "n" | "no" => return Answer::No,
+                _ => question(),
+            },
+        }
+    }
+    Answer::Later
 }
 
 /// Says what waits and how to decide on it.

@@ -162,3 +162,13 @@ fn bad_requests_are_answered_with_problem_documents() {
     assert_eq!(cycle.code.as_str(), "plan_invalid");
     assert!(cycle.detail.contains("`a` → `b` → `a`"), "{cycle}");
 }
+
+#[test]
+fn a_person_is_asked_before_a_model_is_fetched() {
+    let kamil = Kamil::new();
+    let declined = kamil.run_on_a_terminal(&["ask", "hello"], "n\n");
+    assert_eq!(declined.code, Some(2), "{declined:#?}");
+    assert!(declined.stdout.contains("Fetch ") && declined.stdout.contains("GiB"), "{declined:#?}");
+    assert!(declined.stdout.contains("kamil models pull"), "{declined:#?}");
+    assert_eq!(std::fs::read_dir(kamil.path("models")).unwrap().count(), 0);
+}
