@@ -112,23 +112,39 @@ impl Kamil {
         run_to_end(command, input)
     }
 
-    /// Runs it to its end on a pseudo-terminal, where this is typed; all it writes is on standard output.
+    /// Runs it to its end on a pseudo-terminal. Each text is typed once what stands before it has appeared; all that is
+    /// written is on standard output.
     #[track_caller]
-    pub(crate) fn run_on_a_terminal(&self, arguments: &[&str], typed: &str) -> Finished {
+    pub(crate) fn run_on_a_terminal(&self, arguments: &[&str], dialogue: &[(&str, &str)]) -> Finished {
         let quoted = arguments.iter().map(|argument| format!("'{}'", argument.replace('\'', r"'\''")));
         let line: Vec<String> =
             std::iter::once(env!("CARGO_BIN_EXE_kamil").to_owned()).chain(quoted).collect();
         let plain = self.command(&[]);
         let mut command = Command::new("script");
-        command.args(["--quiet", "--return", "--command", &line.join(" "), "/dev/null"]);
+        command.args(["--quiet", "--return", "--flush", "--command", &line.join(" "), "/dev/null"]);
         for (name, value) in plain.get_envs() {
             match value {
                 Some(value) => command.env(name, value),
                 None => command.env_remove(name),
             };
         }
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        run_to_end(command, typed)
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = Owned(command.spawn().unwrap());
+        let mut keyboard = child.0.stdin.take().unwrap();
+        let shown = Arc::new(Mutex::new(Vec::new()));
+        let reading = follow_bytes(child.0.stdout.take().unwrap(), Arc::clone(&shown));
+        let text = || String::from_utf8_lossy(&shown.lock().unwrap()).into_owned();
+        let mut seen = 0;
+        for (expected, typed) in dialogue {
+            wait_until(&format!("`{expected}` appears"), || {
+                let found = text().get(seen..).and_then(|rest| rest.find(expected));
+                found.inspect(|at| seen += at + expected.len()).is_some()
+            });
+            keyboard.write_all(typed.as_bytes()).unwrap();
+        }
+        let status = child.wait(PATIENCE).unwrap_or_else(|| panic!("this does not end: {line:?} {}", text()));
+        reading.join().unwrap();
+        Finished { code: status.code(), stdout: text(), stderr: String::new() }
     }
 
     /// Starts a service with `--json` and waits for what it writes once it is ready.
@@ -242,6 +258,18 @@ fn collect(mut stream: impl Read + Send + 'static) -> thread::JoinHandle<String>
         let mut bytes = Vec::new();
         let _ = stream.read_to_end(&mut bytes);
         String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+fn follow_bytes(
+    mut stream: impl Read + Send + 'static,
+    shown: Arc<Mutex<Vec<u8>>>,
+) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        let mut piece = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut piece) {
+            shown.lock().unwrap().extend_from_slice(&piece[..count]);
+        }
     })
 }
 

@@ -47,8 +47,9 @@ fn a_conversation_knows_its_earlier_turns() {
 fn what_is_typed_at_a_terminal_can_be_recalled() {
     let cluster = Cluster::start(echo);
     let client = Kamil::new();
-    let talk =
-        client.run_on_a_terminal(&["distributed", cluster.orchestrator.address()], "hello there\r/quit\r");
+    // The prompt, then the answer and the prompt after it.
+    let dialogue = [("› ", "hello there\r"), ("You said", ""), ("› ", "/quit\r")];
+    let talk = client.run_on_a_terminal(&["distributed", cluster.orchestrator.address()], &dialogue);
     assert!(talk.stdout.contains("You said: hello there"), "{talk:#?}");
     let history = std::fs::read_to_string(client.path("history")).unwrap();
     assert!(history.contains("hello there"), "{history}");

@@ -166,7 +166,7 @@ fn bad_requests_are_answered_with_problem_documents() {
 #[test]
 fn a_person_is_asked_before_a_model_is_fetched() {
     let kamil = Kamil::new();
-    let declined = kamil.run_on_a_terminal(&["ask", "hello"], "n\n");
+    let declined = kamil.run_on_a_terminal(&["ask", "hello"], &[("[Y/n]", "n\n")]);
     assert_eq!(declined.code, Some(2), "{declined:#?}");
     assert!(declined.stdout.contains("Fetch ") && declined.stdout.contains("GiB"), "{declined:#?}");
     assert!(declined.stdout.contains("kamil models pull"), "{declined:#?}");

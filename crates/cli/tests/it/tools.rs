@@ -63,7 +63,8 @@ fn a_person_at_a_terminal_is_asked_and_sees_the_arguments() {
     for (answer, runs) in [("y\n", true), ("n\n", false)] {
         let kamil = Kamil::new().with_settings("[tools.permissions]\n\"file_ops.write\" = \"ask\"\n");
         let arguments = json!({"path": "asked.txt", "text": "exactly this"}).to_string();
-        let run = kamil.run_on_a_terminal(&["tools", "run", "file_ops.write", &arguments], answer);
+        let run =
+            kamil.run_on_a_terminal(&["tools", "run", "file_ops.write", &arguments], &[("[y/n]", answer)]);
         assert_eq!(run.code, Some(i32::from(!runs)), "{run:#?}");
         assert!(run.stdout.contains("waits for your yes") && run.stdout.contains("exactly this"), "{run:#?}");
         assert_eq!(kamil.path("workspace/asked.txt").exists(), runs, "{run:#?}");
