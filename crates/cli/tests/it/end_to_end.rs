@@ -108,6 +108,14 @@ fn a_flipped_byte_in_the_journal_is_found() {
     kamil.run(&["log", "verify"]).succeeded();
     let path = kamil.path("journal.db");
     let mut bytes = std::fs::read(&path).unwrap();
+    // A process that ends may leave its last records in the write-ahead log; the next one to open the journal moves them.
+    for _ in 0..20 {
+        if bytes.windows(5).any(|part| part == b"6 * 7") {
+            break;
+        }
+        kamil.run(&["tasks"]).succeeded();
+        bytes = std::fs::read(&path).unwrap();
+    }
     let mut changed = 0;
     for at in 0..bytes.len() - 5 {
         if &bytes[at..at + 5] == b"6 * 7" {
