@@ -112,7 +112,7 @@ impl Driver {
     /// The output of a `reason` step: its text, or the JSON that it was constrained to.
     fn reasoning(&self, step: &Step, reply: &ReasonReply) -> Value {
         let inputs = self.task.resolve(step).map(Value::Object).unwrap_or_default();
-        let request = crate::planner::reason_request(&self.context(), &step.spec, &inputs);
+        let request = crate::planner::reason_request(&self.context(), &inputs);
         let constrained = matches!(request.constraint, Some(Constraint::JsonSchema { .. }));
         let parsed = if constrained { serde_json::from_str(&reply.text).ok() } else { None };
         bounded(parsed.unwrap_or_else(|| Value::String(reply.text.clone())))

@@ -174,7 +174,7 @@ fn reason(
         }
         _ => {
             let inputs = task.resolve(step).map_err(|error| missing(step, &error))?;
-            planner::reason_request(ctx, &step.spec, &Value::Object(inputs))
+            planner::reason_request(ctx, &Value::Object(inputs))
         }
     };
     let wanted = hints.model.map(str::to_owned).or_else(|| ctx.request.model.clone());

@@ -2,7 +2,7 @@
 
 use kamil_protocol::{
     reason::{ChatMessage, Constraint, ReasonRequest, Sampling, Speaker},
-    task::{StepKind, StepSpec, StepStatus},
+    task::{StepKind, StepStatus},
 };
 use serde_json::Value;
 
@@ -68,7 +68,7 @@ fn outcome(result: &StepResult<'_>) -> Option<String> {
 
 /// The request of a `reason` step; `inputs` has its references resolved.
 #[must_use]
-pub fn reason_request(ctx: &Context<'_>, _spec: &StepSpec, inputs: &Value) -> ReasonRequest {
+pub fn reason_request(ctx: &Context<'_>, inputs: &Value) -> ReasonRequest {
     let instruction = inputs.get("instruction").and_then(Value::as_str).unwrap_or(&ctx.request.input);
     let mut material = String::new();
     for (name, value) in inputs.as_object().into_iter().flatten().filter(|(name, _)| *name != "instruction") {
