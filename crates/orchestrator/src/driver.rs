@@ -120,6 +120,9 @@ impl Driver {
                 Some((beginning, reply))
             }
             First::Resumed => {
+                self.hub.await_nodes().await;
+                self.batch.at = journal::now();
+                self.tools = self.hub.registry.tools();
                 self.advance(Input::Restarted);
                 None
             }

@@ -1,7 +1,7 @@
 //! What all tasks share, and the way to each of them.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -11,7 +11,7 @@ use kamil_plan::{
     graph::{self, Author},
 };
 use kamil_protocol::{
-    ErrorCode, Problem, TaskId,
+    ErrorCode, NodeId, Problem, TaskId,
     node::Role,
     task::{ApprovalDecision, MAX_INPUT_BYTES, TaskAccepted, TaskRequest, TaskStatus},
 };
@@ -37,8 +37,8 @@ const MAX_HISTORY: usize = 200;
 const DEFAULT_DEADLINE_MS: u64 = 3_600_000;
 const LEAST_DEADLINE_MS: u64 = 1_000;
 const MOST_DEADLINE_MS: u64 = 24 * 3_600_000;
-/// After the start, a first task waits this long at most for the first node to register again.
-const FIRST_NODE_WAIT: std::time::Duration = std::time::Duration::from_millis(1_500);
+/// After the start, tasks wait this long at most for the nodes to register again.
+const NODES_WAIT: std::time::Duration = std::time::Duration::from_millis(1_500);
 
 /// The first record of a task that is durable is shown long before this.
 const FIRST_RECORD_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
@@ -72,6 +72,8 @@ pub(crate) struct Hub {
     pub(crate) shutdown: CancellationToken,
     pub(crate) drivers: TaskTracker,
     begun: Instant,
+    /// Nodes that were there when the last run ended, until they are back or have been waited for.
+    expected: Mutex<BTreeSet<NodeId>>,
     tasks: Mutex<Tasks>,
 }
 
@@ -91,6 +93,7 @@ impl Hub {
             shutdown,
             drivers: TaskTracker::new(),
             begun: Instant::now(),
+            expected: Mutex::default(),
             tasks: Mutex::default(),
         })
     }
@@ -114,7 +117,7 @@ impl Hub {
         idempotency_key: Option<String>,
     ) -> Result<TaskAccepted, Problem> {
         self.check(&request)?;
-        self.await_first_node().await;
+        self.await_nodes().await;
         self.check_graph(&request)?;
         let fingerprint = fingerprint(&request)?;
         let first = growth::first_steps(&request, &self.registry);
@@ -306,14 +309,44 @@ impl Hub {
         Ok(graph::validate(Author::Person, &[], steps, &self.registry.tools())?)
     }
 
-    /// After a restart the nodes need a moment to come back; a task that is planned without them would be a poor one.
-    async fn await_first_node(&self) {
+    /// Learns which nodes were there when the last run ended.
+    ///
+    /// # Errors
+    /// If the journal cannot be read.
+    pub(crate) async fn expect_fleet(&self) -> Result<(), JournalError> {
+        let fleet = self.journal.fleet().await?;
+        *self.expected() = fleet.into_iter().collect();
+        Ok(())
+    }
+
+    fn expected(&self) -> MutexGuard<'_, BTreeSet<NodeId>> {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A node came, or said goodbye: a later start waits for it, or no longer does.
+    pub(crate) async fn note_node(&self, node: NodeId, there: bool) {
+        if !there {
+            self.expected().remove(&node);
+        }
+        if let Err(error) = self.journal.note_node(node, there).await {
+            tracing::warn!(%node, %error, "a later start will not know whether to wait for this node");
+        }
+    }
+
+    /// After the start the nodes need a moment to come back; a task that is planned without them would be a poor one.
+    /// Those that were there before are waited for, of a new hub any first one.
+    pub(crate) async fn await_nodes(&self) {
         let mut changes = self.registry.changes();
-        while self.registry.is_empty() {
-            let Some(left) = FIRST_NODE_WAIT.checked_sub(self.begun.elapsed()) else { return };
+        let back = || self.expected().iter().all(|node| self.registry.handle(*node).is_some());
+        while self.registry.is_empty() || !back() {
+            let left = NODES_WAIT.saturating_sub(self.begun.elapsed());
             if tokio::time::timeout(left, changes.changed()).await.is_err() {
-                return;
+                break;
             }
+        }
+        let expected = std::mem::take(&mut *self.expected());
+        for node in expected.into_iter().filter(|node| self.registry.handle(*node).is_none()) {
+            self.note_node(node, false).await;
         }
     }
 }

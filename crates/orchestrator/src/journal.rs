@@ -16,7 +16,7 @@ use std::{
 
 use jiff::Timestamp;
 use kamil_ledger::{Frontier, VerifierKey};
-use kamil_protocol::{ErrorCode, Problem, TaskId, event::TaskEvent};
+use kamil_protocol::{ErrorCode, NodeId, Problem, TaskId, event::TaskEvent};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
@@ -180,7 +180,10 @@ impl Journal {
             schema::limit(&connection, limit)?;
         }
         let (frontier, note) = verify::at_start(path, &connection, &verifier)?;
-        let reader = Arc::new(Mutex::new(schema::open(path)?));
+        let reader = schema::open(path)?;
+        // What it writes (the nodes that are there) may be lost with the power; the log has a connection of its own.
+        reader.pragma_update(None, "synchronous", "NORMAL")?;
+        let reader = Arc::new(Mutex::new(reader));
         let head = sign_first(&connection, &key, &frontier, note)?;
         let shared = Arc::new(Shared {
             head: Mutex::new(head),
@@ -253,6 +256,16 @@ impl Journal {
         limit: usize,
     ) -> Result<Vec<TaskId>, JournalError> {
         self.read(move |connection| store::page(connection, before, limit)).await
+    }
+
+    /// The nodes that were registered when the last run ended.
+    pub(crate) async fn fleet(&self) -> Result<Vec<NodeId>, JournalError> {
+        self.read(store::fleet).await
+    }
+
+    /// Notes that a node is there, or that it is not expected any more; not part of the log.
+    pub(crate) async fn note_node(&self, node: NodeId, there: bool) -> Result<(), JournalError> {
+        self.read(move |connection| store::note_node(connection, node, there)).await
     }
 
     /// The proof of one task's records, as a file; `None` if there is no such task.

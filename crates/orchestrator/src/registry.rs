@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 const MAX_NODES: usize = 1_024;
 /// A node that has been dead for this long is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(15 * 60);
+/// Tools of a node that has gone silent are planned with for this long: it may be back before they are needed.
+const TOOLS_LINGER: Duration = Duration::from_secs(10);
 /// How long a node whose connection broke may take to show that it lives.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(400);
 
@@ -72,7 +74,10 @@ struct Members {
 impl Members {
     fn refresh_tools(&mut self) {
         let mut tools: Vec<ToolDescriptor> = Vec::new();
-        for member in self.nodes.values().filter(|member| member.doc.status == NodeStatus::Alive) {
+        let counts = |member: &&Member| {
+            member.doc.status == NodeStatus::Alive || member.heard.elapsed() < TOOLS_LINGER
+        };
+        for member in self.nodes.values().filter(counts) {
             for tool in &member.doc.capabilities.tools {
                 if !tools.iter().any(|known| known.name == tool.name) {
                     tools.push(tool.clone());
@@ -234,7 +239,7 @@ impl Registry {
                 let mut costs = self.costs.lock().unwrap_or_else(PoisonError::into_inner);
                 costs.retain_nodes(|id| members.nodes.contains_key(&id));
             }
-            if changed {
+            if members.nodes.values().any(|member| member.doc.status == NodeStatus::Dead) {
                 members.refresh_tools();
             }
             changed

@@ -35,6 +35,7 @@ pub async fn start(
     let registry = Arc::new(Registry::new(node.cluster_key.clone(), options.heartbeat_timeout));
     let (pages, resume) = (options.pages.clone(), options.resume);
     let hub = Hub::new(journal, Arc::clone(&registry), options, measures, shutdown.clone());
+    hub.expect_fleet().await?;
     if resume {
         let resumed = hub.resume().await?;
         if resumed > 0 {

@@ -1,5 +1,6 @@
 //! The four kinds of nodes as processes of their own, each on a home of its own, as on four machines.
 
+use kamil_protocol::node::Role;
 use serde_json::Value;
 
 use crate::{
@@ -15,9 +16,10 @@ pub(crate) struct Cluster {
     pub(crate) tool_node: Running,
     pub(crate) memory_node: Running,
     hub_home: Kamil,
+    llm_home: Kamil,
     tool_home: Kamil,
+    memory_home: Kamil,
     client: Kamil,
-    _other_homes: [Kamil; 2],
 }
 
 impl Cluster {
@@ -36,8 +38,7 @@ impl Cluster {
         let tool_home = Kamil::new().with_settings(settings);
         let orchestrator = hub_home.start(&["orchestrator", "0"]);
         let hub = orchestrator.address().to_owned();
-        let llm_node =
-            llm_home.start(&["llm-node", "0", "scripted", &hub, "general,coding", "--engine-url", llm.url()]);
+        let llm_node = start_llm_node(&llm_home, "0", &hub, &llm);
         let tool_node = tool_home.start(&["tool-node", "0", &hub]);
         let memory_node = memory_home.start(&["memory-node", "0", &hub]);
         let cluster = Self {
@@ -47,9 +48,10 @@ impl Cluster {
             tool_node,
             memory_node,
             hub_home,
+            llm_home,
             tool_home,
+            memory_home,
             client: Kamil::new(),
-            _other_homes: [llm_home, memory_home],
         };
         cluster.wait_for_nodes(3);
         cluster
@@ -75,11 +77,23 @@ impl Cluster {
         });
     }
 
-    /// Kills the orchestrator as a power failure would, and starts it again where it was.
-    pub(crate) fn kill_and_restart_orchestrator(&mut self) {
-        let port = self.orchestrator.port().to_owned();
-        self.orchestrator.kill();
-        self.orchestrator = self.hub_home.start(&["orchestrator", &port]);
+    /// Kills one of the processes as a power failure would, and starts it again where it was.
+    pub(crate) fn kill_and_restart(&mut self, role: Role) {
+        let hub = self.orchestrator.address().to_owned();
+        let process = match role {
+            Role::Orchestrator => &mut self.orchestrator,
+            Role::Llm => &mut self.llm_node,
+            Role::Tool => &mut self.tool_node,
+            Role::Memory => &mut self.memory_node,
+        };
+        let port = process.port().to_owned();
+        process.kill();
+        *process = match role {
+            Role::Orchestrator => self.hub_home.start(&["orchestrator", &port]),
+            Role::Llm => start_llm_node(&self.llm_home, &port, &hub, &self.llm),
+            Role::Tool => self.tool_home.start(&["tool-node", &port, &hub]),
+            Role::Memory => self.memory_home.start(&["memory-node", &port, &hub]),
+        };
     }
 
     /// The file of the tool node's workspace.
@@ -98,6 +112,10 @@ impl Cluster {
             .map(Running::log)
             .join("\n---\n")
     }
+}
+
+fn start_llm_node(home: &Kamil, port: &str, hub: &str, llm: &ScriptedLlm) -> Running {
+    home.start(&["llm-node", port, "scripted", hub, "general,coding", "--engine-url", llm.url()])
 }
 
 /// Trains on the iris data and answers with the accuracy that it was told.

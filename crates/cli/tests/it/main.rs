@@ -13,6 +13,7 @@ mod conversation;
 mod documents;
 mod end_to_end;
 mod help;
+mod kills;
 mod openapi;
 mod real_model;
 mod refusals;

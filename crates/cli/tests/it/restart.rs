@@ -1,5 +1,6 @@
 //! The orchestrator is killed in the middle of a task and started again.
 
+use kamil_protocol::node::Role;
 use serde_json::Value;
 
 use crate::{
@@ -20,7 +21,7 @@ fn a_killed_orchestrator_finishes_the_task_and_runs_no_step_twice() {
     let plans = cluster.llm.asked().iter().filter(|prompt| prompt.is_plan()).count();
     assert_eq!(plans, 1);
 
-    cluster.kill_and_restart_orchestrator();
+    cluster.kill_and_restart(Role::Orchestrator);
     cluster.llm.release_answers();
 
     // The client that asked is still there, and gets its answer.

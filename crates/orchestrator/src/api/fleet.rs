@@ -25,7 +25,9 @@ pub(super) async fn register_node(
     Json(node): Json<RegisterNode>,
 ) -> ApiResult<impl IntoResponse> {
     tracing::info!(node = %node.id, name = node.name, role = ?node.role, url = node.url, "a node registers");
+    let id = node.id;
     app.hub.registry.register(node, now())?;
+    app.hub.note_node(id, true).await;
     let terms = Registered {
         heartbeat_interval_ms: millis(app.hub.options.heartbeat_interval),
         heartbeat_timeout_ms: millis(app.hub.options.heartbeat_timeout),
@@ -68,7 +70,9 @@ pub(super) async fn heartbeat(
     (status = 400, body = Problem, content_type = "application/problem+json", description = "`invalid_parameter`"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "`node_unknown`")))]
 pub(super) async fn remove_node(State(app): State<App>, Path(id): Path<String>) -> ApiResult<StatusCode> {
-    app.hub.registry.remove(node_id(&id)?)?;
+    let id = node_id(&id)?;
+    app.hub.registry.remove(id)?;
+    app.hub.note_node(id, false).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -34,6 +34,9 @@ CREATE TABLE checkpoints (
 ) STRICT;
 ";
 
+/// Beside the log, not part of it: the nodes that were there last, so that a new start can wait for them.
+const FLEET: &str = "CREATE TABLE IF NOT EXISTS fleet (node BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;";
+
 /// Opens the database, and makes its tables if it is new.
 pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
     let damaged = |error: &rusqlite::Error| damage(path, error);
@@ -49,10 +52,13 @@ pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
         Ok((application, version))
     };
     match prepare().map_err(|error| damaged(&error))? {
-        (APPLICATION_ID, VERSION) => Ok(connection),
+        (APPLICATION_ID, VERSION) => {
+            connection.execute_batch(FLEET).map_err(|error| damaged(&error))?;
+            Ok(connection)
+        }
         (0, 0) => {
             let create = format!(
-                "BEGIN; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
+                "BEGIN; {TABLES} {FLEET} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
             );
             connection.execute_batch(&create).map_err(|error| damaged(&error))?;
             Ok(connection)

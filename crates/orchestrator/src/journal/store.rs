@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 use kamil_ledger::{Frontier, Hash, SignedNote, TaskProof, Tree};
-use kamil_protocol::{TaskId, event::TaskEvent};
+use kamil_protocol::{NodeId, TaskId, event::TaskEvent};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::Deserialize;
 use uuid::Uuid;
@@ -57,6 +57,24 @@ pub(super) fn lock(path: &Path) -> Result<File, JournalError> {
             Err(TryLockError::Error(error)) => return Err(failed("lock", &error)),
         }
     }
+}
+
+/// The nodes that were registered when the last run ended.
+pub(super) fn fleet(connection: &Connection) -> Result<Vec<NodeId>, JournalError> {
+    let mut select = connection.prepare_cached("SELECT node FROM fleet ORDER BY node")?;
+    let ids = select.query_map([], |row| row.get(0))?;
+    Ok(ids.map(|id| id.map(|bytes| NodeId::from_uuid(Uuid::from_bytes(bytes)))).collect::<Result<_, _>>()?)
+}
+
+/// Notes that a node is there, or that it is not expected any more.
+pub(super) fn note_node(connection: &Connection, node: NodeId, there: bool) -> Result<(), JournalError> {
+    let statement = if there {
+        "INSERT OR IGNORE INTO fleet (node) VALUES (?1)"
+    } else {
+        "DELETE FROM fleet WHERE node = ?1"
+    };
+    connection.prepare_cached(statement)?.execute(params![node.as_uuid().as_bytes()])?;
+    Ok(())
 }
 
 pub(super) fn insert_record(
