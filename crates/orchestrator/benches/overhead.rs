@@ -1,7 +1,8 @@
 //! What orchestration costs beyond the model: `cargo bench -p kamil-orchestrator`.
 //!
-//! A real orchestrator on loopback, its journal on the disk under the target folder, and an LLM node that answers at once.
-//! Every task is asked for over HTTP and followed over its event stream to the end.
+//! A real orchestrator on loopback, its journal on the disk under the target folder, an LLM node that answers at once and a
+//! tool node whose one tool takes as long as it is told. Every task is asked for over HTTP and followed over its event
+//! stream to the end.
 
 #![allow(
     clippy::unwrap_used,
@@ -31,7 +32,8 @@ use kamil_orchestrator::{OrchestratorOptions, start};
 use kamil_protocol::{
     node::{Capabilities, ModelOffer, Role},
     reason::{Finish, ReasonReply, ReasonRequest, Usage},
-    task::{TaskAccepted, TaskRequest},
+    task::{StepSpec, TaskAccepted, TaskRequest},
+    tool::{ExecuteReply, ExecuteRequest},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +41,13 @@ use tokio_util::sync::CancellationToken;
 const SEQUENTIAL: usize = 400;
 const CLIENTS: usize = 16;
 const PER_CLIENT: usize = 250;
+/// Steps of a task that is one chain.
+const CHAIN: usize = 10;
+const CHAINS: usize = 100;
+const AT_ONCE: usize = 64;
+/// Time of each of the four tools of a diamond.
+const TOOL_MS: u64 = 200;
+const DIAMONDS: usize = 20;
 
 fn main() {
     // `cargo test --benches` only wants to see that it is there.
@@ -105,17 +114,85 @@ async fn measure(folder: &Path) {
         ms(times[count / 2]),
         ms(times[count * 99 / 100])
     );
+    let tools = tool_node(&hub.url, &folder.join("tools"), stop.clone()).await;
+    chains(&client).await;
+    diamonds(&client).await;
     stop.cancel();
+    tools.stopped().await.unwrap();
     llm.stopped().await.unwrap();
     hub.stopped().await.unwrap();
 }
 
-/// Asks, and follows to the end.
+/// Durable steps a second: tasks of ten steps one after another, and 64 such tasks at once.
+async fn chains(client: &Client) {
+    let steps = (0..CHAIN).map(|place| {
+        let before: Vec<String> =
+            place.checked_sub(1).map(|before| format!("s{before}")).into_iter().collect();
+        tool_step(&format!("s{place}"), 0, &before)
+    });
+    let request = graph(steps.collect());
+    follow(client, &request).await;
+    for at_once in [1, AT_ONCE] {
+        let (commits_before, begun) = (commits(client).await, Instant::now());
+        let rounds = CHAINS.div_ceil(at_once);
+        for _ in 0..rounds {
+            let tasks = (0..at_once).map(|_| follow(client, &request));
+            futures::future::join_all(tasks).await;
+        }
+        let (tasks, took) = (rounds * at_once, begun.elapsed().as_secs_f64());
+        println!(
+            "chains of {CHAIN} steps, {at_once} at once: {:.0} steps/s durable, {:.2} syncs a task",
+            (tasks * CHAIN) as f64 / took,
+            (commits(client).await - commits_before) as f64 / tasks as f64
+        );
+    }
+}
+
+/// What independence gains: the makespan of a diamond against its critical path.
+async fn diamonds(client: &Client) {
+    let after = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let request = graph(vec![
+        tool_step("top", TOOL_MS, &[]),
+        tool_step("left", TOOL_MS, &after(&["top"])),
+        tool_step("right", TOOL_MS, &after(&["top"])),
+        tool_step("bottom", TOOL_MS, &after(&["left", "right"])),
+    ]);
+    let critical_ms = (3 * TOOL_MS) as f64;
+    let mut times = Vec::with_capacity(DIAMONDS);
+    for _ in 0..DIAMONDS {
+        times.push(follow(client, &request).await);
+    }
+    times.sort_unstable();
+    let (median, worst) = (ms(times[DIAMONDS / 2]), ms(times[DIAMONDS - 1]));
+    println!(
+        "diamond of four tools of {TOOL_MS} ms: {median:.1} ms median, {worst:.1} ms at worst; {:.3} and {:.3} × the critical path",
+        median / critical_ms,
+        worst / critical_ms
+    );
+}
+
+fn tool_step(id: &str, wait_ms: u64, after: &[String]) -> StepSpec {
+    let step = serde_json::json!({
+        "id": id, "kind": "tool", "tool": "bench.wait", "inputs": {"ms": wait_ms}, "depends_on": after
+    });
+    serde_json::from_value(step).unwrap()
+}
+
+fn graph(steps: Vec<StepSpec>) -> TaskRequest {
+    TaskRequest { input: "Wait.".to_owned(), steps: Some(steps), ..TaskRequest::default() }
+}
+
+/// Asks a question that is answered at once, and follows it to the end.
 async fn ask(client: &Client) -> Duration {
     let request =
         TaskRequest { input: "What is a hash chain?".to_owned(), direct: true, ..TaskRequest::default() };
+    follow(client, &request).await
+}
+
+/// Asks, and follows to the end.
+async fn follow(client: &Client, request: &TaskRequest) -> Duration {
     let begun = Instant::now();
-    let task: TaskAccepted = client.post("/v1/tasks", &request).await.unwrap();
+    let task: TaskAccepted = client.post("/v1/tasks", request).await.unwrap();
     let path = format!("/v1/tasks/{}/events", task.id);
     let mut events = client.stream(Method::GET, &path, None::<&()>, &[]).await.unwrap();
     while let Some(event) = events.next().await {
@@ -130,10 +207,6 @@ async fn ask(client: &Client) -> Duration {
 }
 
 async fn instant_llm(orchestrator: &str, home: &Path, stop: CancellationToken) -> RunningNode {
-    let mut options = NodeOptions::local(Home::resolve(Some(home.to_owned())).unwrap());
-    options.orchestrator = Some(orchestrator.to_owned());
-    let listener = Listener::bind(&options, Role::Llm).await.unwrap();
-    let router = orchestrator_only(Router::new().route("/v1/reason", post(reason)), listener.token());
     let offer = ModelOffer {
         name: "instant".to_owned(),
         engine: "openai".to_owned(),
@@ -145,10 +218,37 @@ async fn instant_llm(orchestrator: &str, home: &Path, stop: CancellationToken) -
         decode_tokens_per_s: None,
         generates: true,
     };
-    let (_offers, capabilities) =
-        watch::channel(Capabilities { models: vec![offer], slots: 64, ..Capabilities::default() });
+    let offers = Capabilities { models: vec![offer], slots: 64, ..Capabilities::default() };
+    node(orchestrator, home, Role::Llm, Router::new().route("/v1/reason", post(reason)), offers, stop).await
+}
+
+async fn tool_node(orchestrator: &str, home: &Path, stop: CancellationToken) -> RunningNode {
+    let tool = serde_json::json!({
+        "name": "bench.wait", "description": "Waits.", "side_effect": "pure", "idempotent": true, "timeout_ms": 10_000,
+        "arguments": {"type": "object", "properties": {"ms": {"type": "integer"}}, "required": ["ms"]},
+        "result": {"type": "object"}
+    });
+    let tool = serde_json::from_value(tool).unwrap();
+    let offers = Capabilities { tools: vec![tool], slots: 64, ..Capabilities::default() };
+    node(orchestrator, home, Role::Tool, Router::new().route("/v1/execute", post(execute)), offers, stop)
+        .await
+}
+
+async fn node(
+    orchestrator: &str,
+    home: &Path,
+    role: Role,
+    router: Router,
+    offers: Capabilities,
+    stop: CancellationToken,
+) -> RunningNode {
+    let mut options = NodeOptions::local(Home::resolve(Some(home.to_owned())).unwrap());
+    options.orchestrator = Some(orchestrator.to_owned());
+    let listener = Listener::bind(&options, role).await.unwrap();
+    let router = orchestrator_only(router, listener.token());
+    let (_offers, capabilities) = watch::channel(offers);
     let service = Service {
-        role: Role::Llm,
+        role,
         router,
         openapi: utoipa::openapi::OpenApi::default(),
         capabilities,
@@ -172,6 +272,21 @@ async fn reason(Json(request): Json<ReasonRequest>) -> Response {
         return event_stream(futures::stream::iter([done]));
     }
     Json(reply).into_response()
+}
+
+async fn execute(Json(request): Json<ExecuteRequest>) -> Json<ExecuteReply> {
+    let wait = Duration::from_millis(request.arguments["ms"].as_u64().unwrap());
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
+    Json(ExecuteReply {
+        output: serde_json::json!({}),
+        labels: request.labels,
+        enforced: Vec::new(),
+        policy: "a bench".to_owned(),
+        duration_ms: 0,
+        repeated: false,
+    })
 }
 
 async fn commits(client: &Client) -> u64 {

@@ -159,7 +159,7 @@ impl Campaign {
             if document.status.is_final() {
                 return self.check(number, &document);
             }
-            assert!(Instant::now() < deadline, "{document:#?}\n{}", self.cluster.logs());
+            assert!(Instant::now() < deadline, "{}", self.told(&document));
             for step in &document.steps {
                 self.decide(number, task, step);
             }
@@ -191,11 +191,11 @@ impl Campaign {
 
     /// What happened, happened once, and is told as it was.
     fn check(&self, number: usize, document: &TaskDoc) {
-        assert_eq!(document.status, TaskStatus::Succeeded, "{document:#?}\n{}", self.cluster.logs());
+        assert_eq!(document.status, TaskStatus::Succeeded, "{}", self.told(document));
         for (id, file) in COUNTED {
             let step = document.steps.iter().find(|step| step.id.as_str() == id);
-            let step = step.unwrap_or_else(|| panic!("no {id}: {document:#?}\n{}", self.cluster.logs()));
-            assert_eq!(self.count(file, number), 1, "{step:#?}\n{}", self.cluster.logs());
+            let step = step.unwrap_or_else(|| panic!("no {id}: {}", self.told(document)));
+            assert_eq!(self.count(file, number), 1, "{:?}: {}", step.error, self.told(document));
         }
         let records = self.records(document.id);
         let mut ended = BTreeMap::new();
@@ -205,6 +205,21 @@ impl Campaign {
             }
         }
         assert!(ended.values().all(|times| *times == 1), "a finished step ended again: {ended:?}");
+    }
+
+    /// The task in short, and what the processes logged last.
+    fn told(&self, document: &TaskDoc) -> String {
+        let line = |step: &StepDoc| {
+            format!(
+                "  {} {:?}, attempt {}, {:?} {:?}\n",
+                step.id, step.status, step.attempt, step.waiting, step.error
+            )
+        };
+        let steps: String = document.steps.iter().map(line).collect();
+        let logs = self.cluster.logs();
+        let last: Vec<&str> = logs.lines().rev().take(60).collect();
+        let last = last.into_iter().rev().collect::<Vec<_>>().join("\n");
+        format!("{} {:?} {:?}\n{steps}{last}", document.id, document.status, document.degraded)
     }
 
     fn records(&self, task: TaskId) -> Vec<EventRecord> {
@@ -241,7 +256,12 @@ impl Campaign {
                 .steps
                 .iter()
                 .any(|step| step.id.as_str() == "remember" && step.status == StepStatus::Succeeded);
-            assert_eq!(remembered.get(task).copied().unwrap_or(0), usize::from(kept), "{document:#?}");
+            assert_eq!(
+                remembered.get(task).copied().unwrap_or(0),
+                usize::from(kept),
+                "{}",
+                self.told(&document)
+            );
         }
         let text: String = COUNTED
             .iter()
