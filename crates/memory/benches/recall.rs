@@ -112,7 +112,7 @@ async fn fill(store: &SqliteStore, draw: &mut Draw) {
                 text: text(draw),
                 fact: None,
                 session: None,
-                source: Provenance { origin: Origin::Person, task: None, step: None },
+                source: Provenance { origin: Origin::Person, task: None, step: None, labels: None },
                 occurred_at: now - SignedDuration::from_hours(i64::try_from(chunk * 250 + index).unwrap()),
             })
             .collect();

@@ -190,7 +190,7 @@ async fn add_memory(
         text: added.text,
         fact: added.fact,
         session: None,
-        source: Provenance { origin: Origin::Person, task: None, step: None },
+        source: Provenance { origin: Origin::Person, task: None, step: None, labels: None },
         occurred_at: added.occurred_at.unwrap_or(now),
     };
     let _turn = desk.admission.enter().await?;

@@ -153,7 +153,7 @@ mod tests {
             text: "text".to_owned(),
             fact: None,
             session: None,
-            source: Provenance { origin: Origin::Person, task: None, step: None },
+            source: Provenance { origin: Origin::Person, task: None, step: None, labels: None },
             occurred_at: jiff::Timestamp::UNIX_EPOCH,
         }
     }

@@ -5,6 +5,7 @@
 
 mod attempt;
 pub(crate) mod growth;
+mod labelling;
 mod outcome;
 mod placing;
 mod request;
@@ -18,7 +19,7 @@ use kamil_protocol::{
     ErrorCode, Problem, StepId,
     event::TaskEvent,
     memory::RecallReply,
-    task::{TaskAccepted, TaskRequest},
+    task::{StepKind, TaskAccepted, TaskRequest},
     tool::ToolDescriptor,
 };
 use tokio::{
@@ -79,6 +80,8 @@ pub(crate) struct Driver {
     attempts: FuturesUnordered<BoxFuture<'static, Ended>>,
     notes: BTreeMap<StepId, Note>,
     recall: Option<RecallReply>,
+    /// The part of it that a plan may rest on.
+    planning_recall: Option<RecallReply>,
     tools: Arc<Vec<ToolDescriptor>>,
     batch: Batch,
     deadline: Instant,
@@ -96,6 +99,7 @@ impl Driver {
     pub(crate) fn new(hub: Arc<Hub>, live: Arc<Live>, task: Task, inbox: mpsc::Receiver<Command>) -> Self {
         let left = left_ms(&task, journal::now());
         let recall = request::recalled(&task);
+        let planning_recall = recall.as_ref().map(labelling::for_planning);
         let tools = hub.registry.tools();
         Self {
             hub,
@@ -105,6 +109,7 @@ impl Driver {
             attempts: FuturesUnordered::new(),
             notes: BTreeMap::new(),
             recall,
+            planning_recall,
             tools,
             batch: Batch { at: journal::now(), events: Vec::new() },
             deadline: Instant::now() + Duration::from_millis(left),
@@ -249,6 +254,12 @@ impl Driver {
     fn context(&self) -> Context<'_> {
         let request: &TaskRequest = self.task.request();
         Context { request, tools: &self.tools, recall: self.recall.as_ref(), now: self.task.created_at() }
+    }
+
+    /// What the prompt of a step of this kind is made of.
+    fn context_of(&self, kind: StepKind) -> Context<'_> {
+        let recall = if kind == StepKind::Plan { &self.planning_recall } else { &self.recall };
+        Context { recall: recall.as_ref(), ..self.context() }
     }
 
     fn try_advance(&mut self, input: Input) -> Result<(), Rejection> {

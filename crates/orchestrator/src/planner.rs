@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use kamil_protocol::{
     memory::RecallReply,
     reason::{ChatMessage, ReasonRequest, Sampling, Speaker},
-    task::{StepError, StepSpec, StepStatus, TaskRequest},
+    task::{Labels, StepError, StepSpec, StepStatus, TaskRequest},
     tool::ToolDescriptor,
 };
 use serde_json::Value;
@@ -41,7 +41,7 @@ pub struct Context<'a> {
 }
 
 /// A step that has ended, as the answer may speak of it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct StepResult<'a> {
     /// The step.
     pub spec: &'a StepSpec,
@@ -51,6 +51,8 @@ pub struct StepResult<'a> {
     pub output: Option<&'a Value>,
     /// Why it failed, if it did.
     pub error: Option<&'a StepError>,
+    /// Labels on what is told of it.
+    pub labels: Labels,
 }
 
 /// Longest piece of a tool's output that a prompt repeats, in bytes.

@@ -2,15 +2,17 @@
 
 use jiff::Timestamp;
 use kamil_protocol::{
-    ErrorCode, NodeId, Problem, StepId,
+    ErrorCode, NodeId, Problem, StepId, digest,
     event::TaskEvent,
     placement::Placement,
     task::{ApprovalRequest, Decision, Labels, StepError, StepKind, StepSpec, StepStatus, TaskRequest},
+    tool::SideEffect,
 };
 use serde_json::Value;
 
 use crate::{
     failure::{RetryClass, Verdict, judge},
+    reference::ReferenceError,
     step::Step,
     task::{FoldError, Task, unknown},
 };
@@ -42,7 +44,8 @@ pub struct Growth {
 /// Something that came in.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// A node was chosen for a ready step.
+    /// A node was chosen for a ready step. If what others may have written would steer what the step changes, the person is asked
+    /// first, and it does not start yet.
     Placed {
         /// The step.
         step: StepId,
@@ -50,6 +53,8 @@ pub enum Input {
         node: NodeId,
         /// The model, for steps of an LLM node.
         model: Option<String>,
+        /// What the tool may change, as far as it is known: for a tool step, nothing counts as `external`.
+        effect: Option<SideEffect>,
         /// The node has this long.
         lease_ms: u64,
         /// Why there.
@@ -154,6 +159,15 @@ pub enum Rejection {
         /// The digest in the decision.
         given: String,
     },
+    /// An input of the step is not there.
+    #[error("step `{step}` cannot start")]
+    Arguments {
+        /// The step.
+        step: StepId,
+        /// Which, and why.
+        #[source]
+        error: ReferenceError,
+    },
     /// The events do not fit the state; a fault in Kamil.
     #[error("the decision does not fit the task")]
     Fold(#[from] FoldError),
@@ -180,7 +194,7 @@ impl Task {
     ) -> Vec<TaskEvent> {
         vec![
             TaskEvent::TaskCreated { request, idempotency_key },
-            TaskEvent::StepsAdded { cause: None, steps: first },
+            TaskEvent::StepsAdded { cause: None, digest: Some(digest::of_steps(&first)), steps: first },
         ]
     }
 
@@ -193,9 +207,19 @@ impl Task {
             return Err(Rejection::Ended);
         }
         match input {
-            Input::Placed { step, node, model, lease_ms, placement } => {
-                let attempt = self.standing(&step, StepStatus::Ready)?.attempt + 1;
-                Ok(vec![TaskEvent::StepStarted { step, attempt, node, model, lease_ms, placement }])
+            Input::Placed { step, node, model, effect, lease_ms, placement } => {
+                let found = self.standing(&step, StepStatus::Ready)?;
+                let effect =
+                    (found.spec.kind == StepKind::Tool).then(|| effect.unwrap_or(SideEffect::External));
+                let attempt = found.attempt + 1;
+                let asked = effect.map_or(Ok(None), |effect| self.unapproved(found, effect));
+                Ok(vec![match asked {
+                    Ok(None) => {
+                        TaskEvent::StepStarted { step, attempt, node, model, effect, lease_ms, placement }
+                    }
+                    Ok(Some(request)) => TaskEvent::ApprovalRequested { step, request },
+                    Err(error) => return Err(Rejection::Arguments { step, error }),
+                }])
             }
             Input::Waiting { step, reason } => {
                 let known = self.standing(&step, StepStatus::Ready)?.waiting.as_ref() == Some(&reason);
@@ -226,8 +250,10 @@ impl Task {
                 }
                 Ok(vec![TaskEvent::StepOutcomeUnknown { step, attempt: found.attempt, reason }])
             }
-            Input::ApprovalNeeded { step, attempt, request } => {
-                self.attempting(&step, attempt)?;
+            Input::ApprovalNeeded { step, attempt, mut request } => {
+                let found = self.attempting(&step, attempt)?;
+                // A tool node knows that others may have written something, but not what and where it came from.
+                request.spans = self.untrusted_spans(found, &request.arguments);
                 Ok(vec![TaskEvent::ApprovalRequested { step, request }])
             }
             Input::Decided { step, decision, digest } => self.decision(step, decision, digest),
@@ -375,6 +401,7 @@ impl Task {
 fn grow(events: &mut Vec<TaskEvent>, cause: StepId, growth: Growth) {
     events.extend(growth.degraded.into_iter().map(|reason| TaskEvent::Degraded { reason }));
     if !growth.steps.is_empty() {
-        events.push(TaskEvent::StepsAdded { cause: Some(cause), steps: growth.steps });
+        let digest = Some(digest::of_steps(&growth.steps));
+        events.push(TaskEvent::StepsAdded { cause: Some(cause), steps: growth.steps, digest });
     }
 }

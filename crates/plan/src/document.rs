@@ -68,6 +68,7 @@ impl Task {
             waiting: step.waiting.clone(),
             specialization: step.spec.specialization.clone(),
             labels: step.labels.clone(),
+            plan_labels: Some(step.plan_labels.clone()),
             approval: step.approval.clone(),
             enforced: step.enforced.clone(),
             started_at: step.started_at,

@@ -1,11 +1,45 @@
-//! How labels join: every source is kept, the stricter trust wins.
+//! Labels: where they come from, and how they join: every source is kept, the stricter trust wins.
 
-use kamil_protocol::task::{Labels, Source, Trust};
+use kamil_protocol::{
+    memory::{Memory, Origin},
+    reason::{ChatMessage, Speaker},
+    task::{Labels, Source, Trust},
+};
 
 /// What the person typed.
 #[must_use]
 pub fn person() -> Labels {
     Labels { sources: vec![Source::Person], trust: Trust::Trusted }
+}
+
+/// What anybody may have written, and came from there.
+#[must_use]
+pub fn untrusted(source: Source) -> Labels {
+    Labels { sources: vec![source], trust: Trust::Untrusted }
+}
+
+/// A memory, as far as it may be believed: as far as what it holds could be when it was kept. Of what was imported, nothing is known,
+/// since whoever wrote it could have written its labels too.
+#[must_use]
+pub fn of_memory(memory: &Memory) -> Labels {
+    let kept = match (memory.source.origin, &memory.source.labels) {
+        (Origin::Import, _) => untrusted(Source::Memory),
+        (_, Some(labels)) => labels.clone(),
+        (Origin::Person, None) => person(),
+        (Origin::Assistant, None) => untrusted(Source::Model),
+        (Origin::Tool, None) => untrusted(Source::Tool),
+    };
+    with_source(kept, Source::Memory)
+}
+
+/// A turn of a conversation that the caller supplies. What went into an earlier reply is not known.
+#[must_use]
+pub fn of_turn(turn: &ChatMessage) -> Labels {
+    match turn.role {
+        Speaker::System | Speaker::User => person(),
+        Speaker::Assistant => untrusted(Source::Model),
+        Speaker::Tool => untrusted(Source::Tool),
+    }
 }
 
 /// The labels of a value that all of these went into; of nothing: no source, trusted.

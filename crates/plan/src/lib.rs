@@ -5,6 +5,7 @@
 //!   follows from the state alone; [`Task::advance`] does both and applies them. [`Task::effects`] says what to start and stop.
 //! * [`graph`]: whether steps may be added: ids, references, cycles, bounds, tools, arguments.
 //! * [`mod@reference`]: `{"$from": "step", "path": "/json/pointer"}`. [`labels`]: how labels join.
+//!   [`Task::unapproved`]: what must not start without the person's yes.
 //!
 //! The same events in give the same state, and the same input the same decision: replay is exact.
 
@@ -13,6 +14,7 @@ mod decide;
 mod document;
 mod failure;
 pub mod graph;
+mod guard;
 pub mod labels;
 pub mod reference;
 mod settle;

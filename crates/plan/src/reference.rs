@@ -204,10 +204,14 @@ fn parse<'a>(members: &'a Map<String, Value>, at: &str) -> Result<Option<(StepId
     Ok(Some((step, path)))
 }
 
+/// The pointer to a member of what stands at a pointer.
+pub(crate) fn below(at: &str, segment: &str) -> String {
+    format!("{at}/{}", segment.replace('~', "~0").replace('/', "~1"))
+}
+
 fn nested<T>(at: &mut String, segment: &str, then: impl FnOnce(&mut String) -> T) -> T {
     let length = at.len();
-    at.push('/');
-    at.push_str(&segment.replace('~', "~0").replace('/', "~1"));
+    *at = below(at, segment);
     let result = then(at);
     at.truncate(length);
     result

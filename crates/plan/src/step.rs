@@ -25,6 +25,10 @@ pub struct Step {
     pub output: Option<Arc<Value>>,
     /// Labels on the output.
     pub labels: Option<Labels>,
+    /// Labels on the literals among its inputs: those of the plan that wrote them.
+    pub plan_labels: Labels,
+    /// The step whose result called for it.
+    pub cause: Option<StepId>,
     /// Why the last attempt ended without an output.
     pub error: Option<StepError>,
     /// The node of the last attempt.
@@ -63,9 +67,16 @@ pub struct Step {
 }
 
 impl Step {
-    pub(crate) fn new(spec: StepSpec, dependencies: Vec<usize>) -> Self {
+    pub(crate) fn new(
+        spec: StepSpec,
+        dependencies: Vec<usize>,
+        plan_labels: Labels,
+        cause: Option<StepId>,
+    ) -> Self {
         Self {
             spec: Arc::new(spec),
+            plan_labels,
+            cause,
             status: StepStatus::Pending,
             attempt: 0,
             output: None,

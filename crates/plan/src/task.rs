@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kamil_protocol::{
-    StepId, TaskId,
+    StepId, TaskId, digest,
     event::TaskEvent,
-    task::{Decision, Labels, MAX_STEPS, StepError, StepSpec, StepStatus, TaskRequest, TaskStatus},
+    task::{Decision, Labels, MAX_STEPS, StepError, StepKind, StepSpec, StepStatus, TaskRequest, TaskStatus},
 };
 
 use crate::{labels, reference, step::Step};
@@ -44,6 +44,12 @@ pub enum FoldError {
     /// The task ended while a step had not.
     #[error("the task ended before step `{0}` did")]
     EndTooEarly(StepId),
+    /// The steps are others than their digest tells.
+    #[error("the plan of step `{0}` is another than its digest tells")]
+    OtherPlan(StepId),
+    /// What others may have written would steer what changes something, and the person has not agreed.
+    #[error("step `{0}` started without the person's yes")]
+    Unapproved(StepId),
 }
 
 /// How a task ended.
@@ -171,13 +177,6 @@ impl Task {
         step.dependencies.iter().filter_map(|place| self.steps.get(*place))
     }
 
-    /// Labels on all that goes into a step: the request and the outputs it depends on.
-    #[must_use]
-    pub fn input_labels(&self, step: &Step) -> Labels {
-        let person = labels::person();
-        labels::join(self.dependencies(step).filter_map(|step| step.labels.as_ref()).chain([&person]))
-    }
-
     /// A step's inputs with all references replaced; a failed step that is tolerated reads as null.
     ///
     /// # Errors
@@ -206,7 +205,9 @@ impl Task {
         }
         match event {
             TaskEvent::TaskCreated { .. } => return Err(FoldError::Beginning),
-            TaskEvent::StepsAdded { steps, .. } => self.add(steps)?,
+            TaskEvent::StepsAdded { cause, steps, digest } => {
+                self.add(cause.as_ref(), steps, digest.as_deref())?;
+            }
             TaskEvent::Degraded { reason } => self.degraded.push(reason.clone()),
             TaskEvent::CancelRequested { reason } => self.cancelled = Some(reason.clone()),
             TaskEvent::TaskCompleted { status, answer, error } => {
@@ -224,7 +225,12 @@ impl Task {
 
     fn apply_to_step(&mut self, at: Timestamp, event: &TaskEvent) -> Result<(), FoldError> {
         match event {
-            TaskEvent::StepStarted { step, attempt, node, model, placement, .. } => {
+            TaskEvent::StepStarted { step, attempt, node, model, placement, effect, .. } => {
+                if let (Some(effect), Some(step)) = (effect, self.step(step))
+                    && !matches!(self.unapproved(step, *effect), Ok(None))
+                {
+                    return Err(FoldError::Unapproved(step.id().clone()));
+                }
                 let step = self.in_status(step, "start", &[StepStatus::Ready])?;
                 if *attempt != step.attempt + 1 {
                     return Err(impossible(step, "start"));
@@ -262,8 +268,9 @@ impl Task {
                 step.error = Some(unknown(reason));
             }
             TaskEvent::ApprovalRequested { step, request } => {
-                let step = self.in_status(step, "asking", &[StepStatus::Running])?;
+                let step = self.in_status(step, "asking", &[StepStatus::Running, StepStatus::Ready])?;
                 step.status = StepStatus::AwaitingApproval;
+                step.waiting = None;
                 step.approval = Some(request.clone());
             }
             TaskEvent::ApprovalDecided { step, decision, digest } => self.decided(step, *decision, digest)?,
@@ -329,7 +336,18 @@ impl Task {
         Ok(())
     }
 
-    fn add(&mut self, specs: &[StepSpec]) -> Result<(), FoldError> {
+    fn add(
+        &mut self,
+        cause: Option<&StepId>,
+        specs: &[StepSpec],
+        digest: Option<&str>,
+    ) -> Result<(), FoldError> {
+        if let Some(first) = specs.first()
+            && digest.is_some_and(|digest| digest != digest::of_steps(specs))
+        {
+            return Err(FoldError::OtherPlan(first.id.clone()));
+        }
+        let plan_labels = self.plan_labels(cause);
         let mut all: Vec<&StepId> = self.steps.iter().map(Step::id).collect();
         for spec in specs {
             let refuse = |reason| FoldError::CannotAdd { step: spec.id.clone(), reason };
@@ -355,10 +373,21 @@ impl Task {
                     places.push(place);
                 }
             }
-            added.push(Step::new(spec.clone(), places));
+            added.push(Step::new(spec.clone(), places, plan_labels.clone(), cause.cloned()));
         }
         self.steps.extend(added);
         Ok(())
+    }
+
+    /// Labels on what a step's result makes others do.
+    fn plan_labels(&self, cause: Option<&StepId>) -> Labels {
+        let Some(cause) = cause.and_then(|cause| self.step(cause)) else { return labels::person() };
+        match (cause.spec.kind, &cause.labels) {
+            // What follows a recall, and a plan that nobody could write, is made by rules from the person's own words.
+            (StepKind::Recall, _) | (StepKind::Plan, None) => labels::person(),
+            (_, Some(labels)) => labels::join([&cause.plan_labels, labels]),
+            (_, None) => cause.plan_labels.clone(),
+        }
     }
 
     fn refresh(&mut self) {

@@ -14,6 +14,7 @@ use crate::{
     NodeId, StepId, TaskId,
     placement::Placement,
     task::{ApprovalRequest, Decision, Labels, StepError, StepSpec, TaskRequest, TaskStatus},
+    tool::SideEffect,
 };
 
 /// An event with its place in the journal.
@@ -48,6 +49,9 @@ pub enum TaskEvent {
         cause: Option<StepId>,
         /// The new steps.
         steps: Vec<StepSpec>,
+        /// What they are known by, fixed before any of them runs: 64 hexadecimal digits (SHA-256 over their canonical JSON).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<String>,
     },
     /// Something is done less well than asked.
     Degraded {
@@ -81,6 +85,9 @@ pub enum TaskEvent {
         /// The model, for steps of an LLM node.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         model: Option<String>,
+        /// What the tool may change, for steps that run one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        effect: Option<SideEffect>,
         /// The node has this long.
         lease_ms: u64,
         /// Why there.

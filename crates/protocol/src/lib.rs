@@ -2,6 +2,7 @@
 //!
 //! * [`id`]: typed ids. [`problem`]: error codes and RFC 9457 problem documents.
 //! * [`task`]: requests, the task document, steps. [`event`]: what the journal records and the event stream carries.
+//! * [`label`]: where a value came from and how far it may be believed. [`digest`]: what approvals are bound to.
 //! * [`node`]: registration, heartbeats, hardware. [`placement`]: why a step runs where it runs.
 //! * [`reason`], [`tool`], [`memory`]: what the three kinds of worker nodes accept and answer.
 //! * [`openai`]: the OpenAI-compatible surface. [`log`]: checkpoints and verification.
@@ -9,8 +10,10 @@
 //! Requests refuse unknown fields; replies may grow. Sizes are in bytes (`_bytes`), durations in milliseconds
 //! (`_ms`), moments are RFC 3339 timestamps, ratios lie in 0–1.
 
+pub mod digest;
 pub mod event;
 pub mod id;
+pub mod label;
 pub mod log;
 pub mod memory;
 pub mod node;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{MemoryId, SessionId, StepId, TaskId};
+use crate::{MemoryId, SessionId, StepId, TaskId, label::Labels};
 
 /// Longest text of one memory, in bytes.
 pub const MAX_MEMORY_BYTES: usize = 16 * 1024;
@@ -35,6 +35,10 @@ pub struct Provenance {
     /// The step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<StepId>,
+    /// Labels on the text, so that it is not believed further when it is recalled than when it was kept. Without them the origin
+    /// decides: only what the person said is trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Labels>,
 }
 
 /// Who is behind a memory.

@@ -9,9 +9,12 @@ use utoipa::ToSchema;
 
 use crate::{
     ErrorCode, NodeId, SessionId, StepId, TaskId,
+    label::ArgumentSpan,
     placement::Placement,
     reason::{ChatMessage, Sampling},
 };
+
+pub use crate::label::{Labels, Source, Trust};
 
 /// Longest `input` of a task, in bytes.
 pub const MAX_INPUT_BYTES: usize = 64 * 1024;
@@ -161,43 +164,6 @@ pub struct StepSpec {
     pub tolerates_failure: bool,
 }
 
-/// Where a value came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Source {
-    /// The person typed it.
-    Person,
-    /// Memory recalled it.
-    Memory,
-    /// A model wrote it.
-    Model,
-    /// A tool returned it.
-    Tool,
-    /// It was read from a file.
-    File,
-    /// It was fetched from the network.
-    Web,
-}
-
-/// How far a value may be believed; joins take the stricter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Trust {
-    /// From the person, or computed by Kamil from trusted values alone.
-    Trusted,
-    /// Anything that others could have written.
-    Untrusted,
-}
-
-/// Labels on a step's output.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Labels {
-    /// Where it came from: everything that went into it, sorted, without repeats.
-    pub sources: Vec<Source>,
-    /// How far it may be believed.
-    pub trust: Trust,
-}
-
 /// Why an attempt at a step ended without an output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StepError {
@@ -224,6 +190,9 @@ pub struct ApprovalRequest {
     pub reason: String,
     /// Digest of tool and arguments that the answer is bound to: 64 hexadecimal digits (SHA-256).
     pub digest: String,
+    /// The parts of the arguments that others may have written; empty if that is not why the person is asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spans: Vec<ArgumentSpan>,
 }
 
 /// `POST /v1/tasks/{id}/steps/{step}/approval`.
@@ -290,6 +259,9 @@ pub struct StepDoc {
     /// Labels on the output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Labels>,
+    /// Labels on the literals among the inputs: those of the plan that wrote them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_labels: Option<Labels>,
     /// What the person is asked, while they are asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalRequest>,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use kamil_protocol::{
-    ErrorCode, MAX_OUTPUT_BYTES, Problem,
+    ErrorCode, MAX_OUTPUT_BYTES, Problem, digest,
     task::{Labels, Trust},
     tool::{ExecuteReply, ExecuteRequest},
 };
@@ -20,7 +20,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    digest,
     permission::{self, Rules},
     receipts::{Known, Outcome, Receipts},
     registry::Registry,
@@ -106,7 +105,13 @@ impl Executor {
     pub(crate) async fn execute(self: &Arc<Self>, request: ExecuteRequest) -> Outcome {
         let tool = Arc::clone(self.registry.get(&request.tool)?);
         tool.validate(&request.arguments)?;
-        let policy = permission::decide(&self.rules, &tool, &request.arguments, request.approval.as_deref())?;
+        let policy = permission::decide(
+            &self.rules,
+            &tool,
+            &request.arguments,
+            &request.labels,
+            request.approval.as_deref(),
+        )?;
         let limit = request.deadline_ms.unwrap_or(u64::MAX).min(tool.descriptor.timeout_ms);
         let keyed = tool.needs_receipt();
         let permitted = Permitted {
@@ -286,7 +291,7 @@ fn report(product: Product<Value>, labels: &Labels, policy: String, duration_ms:
     let mut sources = [labels.sources.as_slice(), sources].concat();
     sources.sort_unstable();
     sources.dedup();
-    let trust = if labels.trust == Trust::Untrusted { Trust::Untrusted } else { trust };
+    let trust = if labels.is_trusted() { trust } else { Trust::Untrusted };
     Ok(ExecuteReply {
         output,
         labels: Labels { sources, trust },

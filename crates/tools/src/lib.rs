@@ -12,7 +12,6 @@
 mod calc;
 mod code_tools;
 mod confinement;
-mod digest;
 mod excerpt;
 mod executor;
 mod failure;

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use kamil_protocol::{ErrorCode, Problem, task::ApprovalRequest, tool::SideEffect};
+use kamil_protocol::{
+    ErrorCode, Problem, digest,
+    task::{ApprovalRequest, Labels},
+    tool::SideEffect,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{digest, tool::Tool};
+use crate::tool::Tool;
 
 /// What is done when a tool is to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +55,16 @@ fn access(rules: &Rules, tool: &Tool) -> (Access, String) {
     }
 }
 
+/// What applies to a call whose arguments have these labels: no rule lets what others may have written steer what changes something
+/// without the person's yes.
+fn access_of_call(rules: &Rules, tool: &Tool, labels: &Labels) -> (Access, String) {
+    let (access, policy) = access(rules, tool);
+    if access == Access::Deny || labels.is_trusted() || tool.descriptor.side_effect < SideEffect::Write {
+        return (access, policy);
+    }
+    (Access::Ask, "others may have written what is in the arguments".to_owned())
+}
+
 /// Whether the call may run. The answer names the rule.
 ///
 /// # Errors
@@ -60,9 +74,10 @@ pub(crate) fn decide(
     rules: &Rules,
     tool: &Tool,
     arguments: &Value,
+    labels: &Labels,
     approval: Option<&str>,
 ) -> Result<String, Problem> {
-    let (access, policy) = access(rules, tool);
+    let (access, policy) = access_of_call(rules, tool, labels);
     match access {
         Access::Allow => Ok(policy),
         Access::Deny => Err(Problem::new(
@@ -85,6 +100,7 @@ pub(crate) fn decide(
                 command: tool.command(arguments),
                 reason: policy,
                 digest,
+                spans: Vec::new(),
             };
             let problem = Problem::new(ErrorCode::ApprovalRequired, detail).next(
                 "Show the request to the person and repeat the call with `approval` set to its digest.",

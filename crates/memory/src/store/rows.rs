@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use kamil_protocol::{
     MemoryId, SessionId, StepId, TaskId,
+    label::Labels,
     memory::{Fact, Memory, MemoryKind, NewMemory, Origin, Provenance},
 };
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
@@ -96,6 +97,8 @@ pub(super) fn insert(connection: &Connection, memory: &NewMemory, now: Timestamp
     let task = memory.source.task.map(|task| *task.as_uuid().as_bytes());
     let step = memory.source.step.as_ref().map(StepId::as_str);
     let origin = origin_name(memory.source.origin);
+    let labels = memory.source.labels.as_ref().map(serde_json::to_string).transpose();
+    let labels = labels.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     let occurred_at = memory.occurred_at.as_microsecond();
     let fact = memory.fact.as_ref().filter(|_| memory.kind == MemoryKind::Structured);
     match fact {
@@ -105,8 +108,8 @@ pub(super) fn insert(connection: &Connection, memory: &NewMemory, now: Timestamp
             connection
                 .prepare_cached(
                     "INSERT INTO structured (seq, session, text, origin, task, step, occurred_at, subject, predicate, object,
-                         valid_from, valid_to, subject_key, predicate_key, holds_from)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                         valid_from, valid_to, subject_key, predicate_key, holds_from, labels)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
                 )?
                 .execute(params![
                     seq,
@@ -124,11 +127,13 @@ pub(super) fn insert(connection: &Connection, memory: &NewMemory, now: Timestamp
                     key(&fact.subject),
                     key(&fact.predicate),
                     valid_from.unwrap_or(occurred_at),
+                    labels,
                 ])?;
         }
         None => {
             let sql = format!(
-                "INSERT INTO {} (seq, session, text, origin, task, step, occurred_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO {} (seq, session, text, origin, task, step, occurred_at, labels)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                 table(memory.kind)
             );
             connection.prepare_cached(&sql)?.execute(params![
@@ -138,7 +143,8 @@ pub(super) fn insert(connection: &Connection, memory: &NewMemory, now: Timestamp
                 origin,
                 task,
                 step,
-                occurred_at
+                occurred_at,
+                labels
             ])?;
         }
     }
@@ -167,9 +173,9 @@ pub(crate) fn load(connection: &Connection, seq: i64) -> rusqlite::Result<Option
     let Some((id, kind, created_at)) = head else { return Ok(None) };
     let kind = kind_of(kind)?;
     let facts = if kind == MemoryKind::Structured {
-        ", subject, predicate, object, valid_from, valid_to, subject_key, predicate_key, holds_from"
+        ", labels, subject, predicate, object, valid_from, valid_to, subject_key, predicate_key, holds_from"
     } else {
-        ""
+        ", labels"
     };
     let sql = format!(
         "SELECT text, session, origin, task, step, occurred_at{facts} FROM {} WHERE seq = ?1",
@@ -188,6 +194,7 @@ pub(crate) fn load(connection: &Connection, seq: i64) -> rusqlite::Result<Option
                 origin: origin_of(row.get_ref(2)?.as_str()?)?,
                 task: optional_uuid(row, 3)?.map(TaskId::from_uuid),
                 step: row.get::<_, Option<String>>(4)?.and_then(|step| step.parse().ok()),
+                labels: labels_of(row.get(6)?)?,
             },
             occurred_at: moment(row.get(5)?)?,
             created_at: moment(created_at)?,
@@ -199,6 +206,11 @@ pub(crate) fn load(connection: &Connection, seq: i64) -> rusqlite::Result<Option
         memory.superseded_by = superseded_by;
     }
     Ok(Some(memory))
+}
+
+fn labels_of(text: Option<String>) -> rusqlite::Result<Option<Labels>> {
+    let parse = |text: String| serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()));
+    text.map(parse).transpose()
 }
 
 fn optional_uuid(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Uuid>> {
@@ -218,20 +230,20 @@ fn fact_of(connection: &Connection, seq: i64, row: &Row<'_>) -> rusqlite::Result
              ORDER BY holds_from, structured.seq LIMIT 1",
         )?
         .query_row(
-            params![row.get_ref(11)?.as_str()?, row.get_ref(12)?.as_str()?, row.get::<_, i64>(13)?, seq],
+            params![row.get_ref(12)?.as_str()?, row.get_ref(13)?.as_str()?, row.get::<_, i64>(14)?, seq],
             |next| Ok((uuid(next.get_ref(0)?.as_blob()?)?, next.get::<_, i64>(1)?)),
         )
         .optional()?;
-    let given: Option<i64> = row.get(10)?;
+    let given: Option<i64> = row.get(11)?;
     let valid_to = match (given, next) {
         (Some(given), Some((_, replaced))) => Some(given.min(replaced)),
         (given, next) => given.or(next.map(|(_, replaced)| replaced)),
     };
     let fact = Fact {
-        subject: row.get(6)?,
-        predicate: row.get(7)?,
-        object: row.get(8)?,
-        valid_from: optional_moment(row.get(9)?)?,
+        subject: row.get(7)?,
+        predicate: row.get(8)?,
+        object: row.get(9)?,
+        valid_from: optional_moment(row.get(10)?)?,
         valid_to: optional_moment(valid_to)?,
     };
     Ok((fact, next.map(|(id, _)| MemoryId::from_uuid(id))))

@@ -82,6 +82,12 @@ const MIGRATIONS: &[&str] = &["
 
     CREATE VIRTUAL TABLE words USING fts5 (text, content = '', tokenize = 'porter unicode61 remove_diacritics 2');
     INSERT INTO words (words, rank) VALUES ('secure-delete', 1);
+", "
+    -- How far the text may be believed, as JSON; of older memories nothing is known but their origin.
+    ALTER TABLE working ADD COLUMN labels TEXT;
+    ALTER TABLE semantic ADD COLUMN labels TEXT;
+    ALTER TABLE episodic ADD COLUMN labels TEXT;
+    ALTER TABLE structured ADD COLUMN labels TEXT;
 "];
 
 /// Brings the file to this version.

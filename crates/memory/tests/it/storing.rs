@@ -3,6 +3,7 @@
 use kamil_memory::{SqliteStore, store::StoreError};
 use kamil_protocol::{
     MemoryId, SessionId, TaskId,
+    label::{Labels, Source, Trust},
     memory::{MemoryKind, Origin, Provenance},
 };
 
@@ -18,12 +19,16 @@ async fn every_kind_comes_back_as_it_went_in() {
         origin: Origin::Tool,
         task: Some(TaskId::generate()),
         step: Some("s1.train".parse().unwrap()),
+        labels: Some(Labels { sources: vec![Source::Tool, Source::File], trust: Trust::Untrusted }),
     };
+    let mut labelled = fact("Anna", "works in", "Split", "2026-11-20T08:00:00Z");
+    labelled.source.labels = Some(Labels { sources: vec![Source::Person], trust: Trust::Trusted });
     let all = [
         turn(SessionId::generate(), "Hello", "2026-11-20T08:00:00Z"),
         passage("A passage"),
         full,
         fact("Anna", "lives in", "Split", "2026-11-20T08:00:00Z"),
+        labelled,
     ];
     world.keep(&all).await;
     for written in all {
@@ -34,8 +39,8 @@ async fn every_kind_comes_back_as_it_went_in() {
         assert_eq!(read.superseded_by, None);
     }
     let stats = world.store.stats().await.unwrap();
-    assert_eq!(stats.total, 4);
-    assert!(stats.by_kind.values().all(|count| *count == 1), "{stats:?}");
+    assert_eq!(stats.total, 5);
+    assert!(stats.by_kind.values().all(|count| *count >= 1), "{stats:?}");
     assert!(stats.bytes > 0);
 }
 

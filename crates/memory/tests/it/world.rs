@@ -64,7 +64,7 @@ pub(crate) fn memory(kind: MemoryKind, text: &str, occurred_at: &str) -> NewMemo
         text: text.to_owned(),
         fact: None,
         session: None,
-        source: Provenance { origin: Origin::Person, task: None, step: None },
+        source: Provenance { origin: Origin::Person, task: None, step: None, labels: None },
         occurred_at: at(occurred_at),
     }
 }

@@ -3,6 +3,7 @@
 use kamil_plan::{
     Growth, Task,
     graph::{self, Author},
+    labels,
 };
 use kamil_protocol::{
     StepId,
@@ -108,7 +109,7 @@ pub(super) fn after_answer(ctx: &Context<'_>, task: &Task, answer: &str) -> Grow
     if request.direct || request.steps.is_some() || !recalled {
         return Growth::default();
     }
-    if planner::memories(ctx, task.id(), &results(task), answer).is_empty() {
+    if planner::memories(ctx, task.id(), &results(task), answer, &labels::person()).is_empty() {
         return Growth::default();
     }
     Growth {

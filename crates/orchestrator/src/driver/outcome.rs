@@ -5,9 +5,9 @@ use std::time::Duration;
 use kamil_plan::{Growth, Input, RetryClass, Step, StepOutput, labels};
 use kamil_protocol::{
     ErrorCode, MAX_OUTPUT_BYTES, Problem, StepId,
-    memory::{Origin, RecallReply},
+    memory::RecallReply,
     reason::{Constraint, ReasonReply},
-    task::{ApprovalRequest, Labels, Source, StepError, StepKind, Trust},
+    task::{ApprovalRequest, Labels, Source, StepError, StepKind},
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::{
     Driver,
     attempt::{Ended, Outcome},
-    growth, request,
+    growth, labelling, request,
 };
 
 /// Replies to a `plan` step that one model may get wrong: the first and two repairs.
@@ -36,7 +36,7 @@ impl Driver {
         match outcome {
             Outcome::Reasoned(reply) => self.reasoned(step, number, &reply),
             Outcome::Executed(reply) => {
-                let labels = self.labels_of(&step, |inputs| labels::join([&inputs, &reply.labels]));
+                let labels = labels::join([&self.input_labels(&step), &reply.labels]);
                 let result = StepOutput {
                     output: bounded(reply.output),
                     labels,
@@ -48,7 +48,7 @@ impl Driver {
             }
             Outcome::Recalled(reply) => self.recalled(step, number, *reply),
             Outcome::Remembered(reply) => {
-                let labels = self.labels_of(&step, |inputs| inputs);
+                let labels = self.input_labels(&step);
                 let output = serde_json::to_value(&reply).unwrap_or_default();
                 let result = plain(output, labels);
                 self.advance(Input::Succeeded { step, attempt: number, result, then: Growth::default() });
@@ -57,8 +57,8 @@ impl Driver {
         }
     }
 
-    fn labels_of(&self, step: &StepId, make: impl FnOnce(Labels) -> Labels) -> Labels {
-        make(self.task.step(step).map_or_else(labels::person, |step| self.task.input_labels(step)))
+    fn input_labels(&self, step: &StepId) -> Labels {
+        self.task.step(step).map_or_else(labels::person, |step| self.task.input_labels(step))
     }
 
     fn recalled(&mut self, step: StepId, attempt: u32, mut reply: RecallReply) {
@@ -78,12 +78,9 @@ impl Driver {
         if kept < found {
             degraded.push(format!("Recall: {} of {found} memories were too long to be used.", found - kept));
         }
-        let foreign =
-            reply.hits.iter().any(|hit| matches!(hit.memory.source.origin, Origin::Tool | Origin::Import));
-        let trust = if foreign { Trust::Untrusted } else { Trust::Trusted };
-        let memory = Labels { sources: vec![Source::Memory], trust };
-        let labels = self.labels_of(&step, |inputs| labels::join([&inputs, &memory]));
+        let labels = labelling::of_recall(&reply);
         let output = serde_json::to_value(&reply).unwrap_or_default();
+        self.planning_recall = Some(labelling::for_planning(&reply));
         self.recall = Some(reply);
         self.tools = self.hub.registry.tools();
         let mut then = growth::after_recall(&self.context(), &self.task);
@@ -119,9 +116,13 @@ impl Driver {
     }
 
     fn written(&self, step: &StepId, output: Value, reply: &ReasonReply) -> StepOutput {
+        let labels = self.task.step(step).map_or_else(
+            || labels::untrusted(Source::Model),
+            |step| labelling::of_prompt(&self.context_of(step.spec.kind), &self.task, step),
+        );
         StepOutput {
             output,
-            labels: self.labels_of(step, |inputs| labels::with_source(inputs, Source::Model)),
+            labels: labels::with_source(labels, Source::Model),
             enforced: Vec::new(),
             tokens_in: Some(reply.usage.tokens_in),
             tokens_out: Some(reply.usage.tokens_out),

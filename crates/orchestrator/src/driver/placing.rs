@@ -8,7 +8,8 @@ use kamil_protocol::{
     ErrorCode, NodeId, StepId,
     event::TaskEvent,
     node::Role,
-    task::{StepError, StepKind},
+    task::{StepError, StepKind, StepStatus},
+    tool::SideEffect,
 };
 use tokio::time::Instant;
 
@@ -79,7 +80,7 @@ impl Driver {
             model: note.and_then(|note| note.model.as_deref()),
             written: if step.spec.kind == StepKind::Answer { self.live.feed.written() } else { None },
         };
-        request::prepare(&self.context(), &self.task, step, hints, left_ms)
+        request::prepare(&self.context_of(step.spec.kind), &self.task, step, hints, left_ms)
     }
 
     /// The whole ready set is placed together, except for steps that may go to one node only.
@@ -162,6 +163,7 @@ impl Driver {
             step: prepared.step.clone(),
             node: chosen.node,
             model: chosen.model.clone(),
+            effect: self.effect_of(&prepared.step, chosen.node),
             lease_ms: prepared.lease_ms,
             placement: decision.placement,
         };
@@ -172,7 +174,12 @@ impl Driver {
             self.degrade(reason);
         }
         self.stop_waiting(&prepared.step);
-        let number = self.task.step(&prepared.step).map_or(0, |step| step.attempt);
+        let Some(step) = self.task.step(&prepared.step).filter(|step| step.status == StepStatus::Running)
+        else {
+            // The person is asked first.
+            return;
+        };
+        let number = step.attempt;
         let mut prepared = prepared;
         if let (request::Body::Reason(request), Some(model)) = (&mut prepared.body, chosen.model) {
             request.model = Some(model);
@@ -186,6 +193,12 @@ impl Driver {
             node,
             busy,
         });
+    }
+
+    /// What a step's tool may change, as the node says that would run it.
+    fn effect_of(&self, step: &StepId, node: NodeId) -> Option<SideEffect> {
+        let name = self.task.step(step)?.spec.tool.as_deref()?;
+        self.hub.registry.tool(Some(node), name).map(|tool| tool.side_effect)
     }
 
     /// No node can take the step now: it waits, and says for what, until it has waited for too long.

@@ -1,17 +1,18 @@
 //! From a ready step to the request that a node gets, and what it needs of the node.
 
 use kamil_node::Method;
-use kamil_plan::{RetryClass, Step, Task};
+use kamil_plan::{RetryClass, Step, Task, labels};
 use kamil_protocol::{
     ErrorCode, StepId,
     memory::{RecallReply, RecallRequest, RememberRequest},
     placement::StepNeeds,
     reason::ReasonRequest,
-    task::{StepError, StepKind, StepStatus},
+    task::{Source, StepError, StepKind, StepStatus},
     tool::{ExecuteRequest, SideEffect, ToolDescriptor},
 };
 use serde_json::Value;
 
+use super::labelling;
 use crate::planner::{self, Context, StepResult};
 
 /// Longest time that an LLM node has for one request.
@@ -132,8 +133,10 @@ fn recall(ctx: &Context<'_>) -> RecallRequest {
 
 fn remember(ctx: &Context<'_>, task: &Task) -> Option<RememberRequest> {
     let answer = task.steps().iter().find(|step| step.spec.kind == StepKind::Answer);
+    let said =
+        answer.and_then(|step| step.labels.clone()).unwrap_or_else(|| labels::untrusted(Source::Model));
     let answer = answer.and_then(|step| step.output.as_deref()).and_then(Value::as_str).unwrap_or_default();
-    let memories = planner::memories(ctx, task.id(), &results(task), answer);
+    let memories = planner::memories(ctx, task.id(), &results(task), answer, &said);
     (!memories.is_empty()).then_some(RememberRequest { memories })
 }
 
@@ -223,6 +226,7 @@ pub(super) fn results(task: &Task) -> Vec<StepResult<'_>> {
         status: step.status,
         output: step.output.as_deref(),
         error: step.error.as_ref(),
+        labels: labelling::of_result(step),
     })
     .collect()
 }

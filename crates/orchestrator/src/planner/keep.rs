@@ -1,19 +1,28 @@
 //! What of a task is worth keeping.
 
+use kamil_plan::labels;
 use kamil_protocol::{
     MemoryId, TaskId,
     memory::{MAX_MEMORY_BYTES, MemoryKind, NewMemory, Origin, Provenance},
-    task::{StepKind, StepStatus},
+    task::{Labels, StepKind, StepStatus},
 };
 use sha2::{Digest as _, Sha256};
 
 use super::{Context, StepResult, shorten};
 
-/// The memories that a task leaves. Their ids follow from the task's, so that a repeat stores nothing twice.
+/// The memories that a task leaves, `said` being the labels on the answer. Their ids follow from the task's, so that a repeat stores
+/// nothing twice.
 #[must_use]
-pub fn memories(ctx: &Context<'_>, task: TaskId, results: &[StepResult<'_>], answer: &str) -> Vec<NewMemory> {
+pub fn memories(
+    ctx: &Context<'_>,
+    task: TaskId,
+    results: &[StepResult<'_>],
+    answer: &str,
+    said: &Labels,
+) -> Vec<NewMemory> {
     let mut kept = Vec::new();
-    let mut keep = |kind: MemoryKind, origin: Origin, text: &str| {
+    let person = labels::person();
+    let mut keep = |kind: MemoryKind, origin: Origin, text: &str, labels: &Labels| {
         let text = shorten(text, MAX_MEMORY_BYTES);
         if text.is_empty() {
             return;
@@ -25,25 +34,24 @@ pub fn memories(ctx: &Context<'_>, task: TaskId, results: &[StepResult<'_>], ans
             text: text.to_owned(),
             fact: None,
             session: ctx.request.session,
-            source: Provenance { origin, task: Some(task), step: None },
+            source: Provenance { origin, task: Some(task), step: None, labels: Some(labels.clone()) },
             occurred_at: ctx.now,
         });
     };
     if ctx.request.session.is_some() {
-        keep(MemoryKind::Working, Origin::Person, &ctx.request.input);
-        keep(MemoryKind::Working, Origin::Assistant, answer);
+        keep(MemoryKind::Working, Origin::Person, &ctx.request.input, &person);
+        keep(MemoryKind::Working, Origin::Assistant, answer, said);
     }
     if tells_something(&ctx.request.input) {
-        keep(MemoryKind::Semantic, Origin::Person, &ctx.request.input);
+        keep(MemoryKind::Semantic, Origin::Person, &ctx.request.input, &person);
     }
     let done: Vec<String> = results.iter().filter_map(episode).collect();
     if !done.is_empty() {
         let asked = shorten(&ctx.request.input, 1_000);
-        keep(
-            MemoryKind::Episodic,
-            Origin::Tool,
-            &format!("The person asked: {asked}\n{}\nAnswer: {}", done.join("\n"), shorten(answer, 1_500)),
-        );
+        let text =
+            format!("The person asked: {asked}\n{}\nAnswer: {}", done.join("\n"), shorten(answer, 1_500));
+        let told = labels::join(results.iter().map(|result| &result.labels).chain([said, &person]));
+        keep(MemoryKind::Episodic, Origin::Tool, &text, &told);
     }
     kept
 }

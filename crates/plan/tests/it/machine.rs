@@ -21,8 +21,14 @@ fn task(steps: Vec<StepSpec>) -> Task {
 
 fn start(task: &mut Task, step: &str) -> u32 {
     let node = NodeId::from_uuid(Uuid::from_u128(1));
-    let placed =
-        Input::Placed { step: id(step), node, model: None, lease_ms: 1, placement: Placement::default() };
+    let placed = Input::Placed {
+        step: id(step),
+        node,
+        model: None,
+        effect: None,
+        lease_ms: 1,
+        placement: Placement::default(),
+    };
     task.advance(AT, placed).unwrap();
     task.step(&id(step)).unwrap().attempt
 }
@@ -147,6 +153,7 @@ fn the_person_agrees_to_one_digest() {
         command: None,
         reason: "external".to_owned(),
         digest: "aa".to_owned(),
+        spans: Vec::new(),
     };
     task.advance(AT, Input::ApprovalNeeded { step: id("s1"), attempt, request }).unwrap();
     assert_eq!(task.status(), TaskStatus::AwaitingApproval);
@@ -179,6 +186,7 @@ fn events_that_cannot_have_happened_are_refused() {
         attempt,
         node: NodeId::from_uuid(Uuid::nil()),
         model: None,
+        effect: None,
         lease_ms: 1,
         placement: Placement::default(),
     };
@@ -186,8 +194,8 @@ fn events_that_cannot_have_happened_are_refused() {
         started("s2", 1),
         started("s1", 2),
         started("s9", 1),
-        TaskEvent::StepsAdded { cause: None, steps: vec![spec("s1", StepKind::Tool, &[])] },
-        TaskEvent::StepsAdded { cause: None, steps: vec![spec("s3", StepKind::Tool, &["s7"])] },
+        TaskEvent::StepsAdded { cause: None, digest: None, steps: vec![spec("s1", StepKind::Tool, &[])] },
+        TaskEvent::StepsAdded { cause: None, digest: None, steps: vec![spec("s3", StepKind::Tool, &["s7"])] },
         TaskEvent::TaskCompleted { status: TaskStatus::Succeeded, answer: None, error: None },
         TaskEvent::ApprovalDecided { step: id("s1"), decision: Decision::Approve, digest: String::new() },
     ] {

@@ -82,6 +82,7 @@ fn input(task: &Task, happening: &Happening) -> Option<Input> {
             step: step(*place)?.id().clone(),
             node: NodeId::from_uuid(Uuid::from_u128(*place as u128)),
             model: None,
+            effect: None,
             lease_ms: 1,
             placement: Placement::default(),
         },
@@ -112,6 +113,7 @@ fn input(task: &Task, happening: &Happening) -> Option<Input> {
                 command: None,
                 reason: String::new(),
                 digest: "d".to_owned(),
+                spans: Vec::new(),
             };
             Input::ApprovalNeeded { step: step.id().clone(), attempt: step.attempt, request }
         }

@@ -1,0 +1,73 @@
+//! Labels on what goes into a prompt, and so on what a model makes of it.
+
+use kamil_plan::{Step, Task, labels};
+use kamil_protocol::{
+    memory::RecallReply,
+    task::{Labels, Source, StepKind, StepStatus},
+};
+
+use super::request::results;
+use crate::planner::Context;
+
+/// Labels on a prompt, of which `ctx` is made up as well.
+pub(super) fn of_prompt(ctx: &Context<'_>, task: &Task, step: &Step) -> Labels {
+    let mut all = vec![task.input_labels(step), labels::person()];
+    match step.spec.kind {
+        StepKind::Plan => {
+            all.push(of_conversation(ctx));
+            all.extend(ctx.recall.map(of_hits));
+            // What called for a new plan is told to its author.
+            let told = task.dependencies(step).filter(|needed| needed.spec.kind != StepKind::Recall);
+            all.extend(told.map(of_result));
+        }
+        StepKind::Answer => {
+            all.push(of_conversation(ctx));
+            all.extend(ctx.recall.map(of_hits));
+            all.extend(results(task).into_iter().filter(is_told).map(|result| result.labels));
+        }
+        _ => {}
+    }
+    labels::join(&all)
+}
+
+/// Labels on what is told of a step that has ended. A message of failure quotes what nobody has looked through.
+pub(super) fn of_result(step: &Step) -> Labels {
+    match (&step.labels, step.status) {
+        (Some(labels), _) => labels.clone(),
+        (None, StepStatus::Failed) => labels::untrusted(Source::Tool),
+        (None, _) => labels::join([]),
+    }
+}
+
+/// Labels on what memory returned.
+pub(super) fn of_recall(reply: &RecallReply) -> Labels {
+    let turns: Vec<Labels> = reply.conversation.iter().map(labels::of_memory).collect();
+    labels::join(turns.iter().chain([&of_hits(reply)]))
+}
+
+/// What memory returned, as far as a plan may rest on it: a plan is written before anything is read that others may have written. The
+/// conversation stays whole, since requests speak of it, and makes the plan untrusted where it is.
+pub(super) fn for_planning(reply: &RecallReply) -> RecallReply {
+    let mut reply = reply.clone();
+    reply.hits.retain(|hit| labels::of_memory(&hit.memory).is_trusted());
+    reply
+}
+
+fn of_hits(reply: &RecallReply) -> Labels {
+    let hits: Vec<Labels> = reply.hits.iter().map(|hit| labels::of_memory(&hit.memory)).collect();
+    labels::join(&hits)
+}
+
+/// As the planner tells the conversation: what the caller gave, else what memory holds of it.
+fn of_conversation(ctx: &Context<'_>) -> Labels {
+    let history = &ctx.request.history;
+    let turns: Vec<Labels> = match ctx.recall {
+        Some(recall) if history.is_empty() => recall.conversation.iter().map(labels::of_memory).collect(),
+        _ => history.iter().map(labels::of_turn).collect(),
+    };
+    labels::join(&turns)
+}
+
+fn is_told(result: &crate::planner::StepResult<'_>) -> bool {
+    matches!(result.spec.kind, StepKind::Tool | StepKind::Reason)
+}
