@@ -7,6 +7,7 @@ use std::{
 
 use kamil_protocol::{
     ErrorCode, Problem, StepId, TaskId,
+    label::{ArgumentSpan, Labels, Source, SpanOrigin},
     task::{ApprovalDecision, ApprovalRequest, Decision, StepDoc, TaskDoc},
 };
 use rustix::{
@@ -17,7 +18,7 @@ use rustix::{
 use crate::{
     failure::Failure,
     hub::Hub,
-    terminal::{BOLD, Stream, WARN, neutralise, note},
+    terminal::{BOLD, Stream, WARN, neutralise, note, one_line},
 };
 
 /// What a person says.
@@ -78,7 +79,8 @@ pub(crate) fn tell(hub: &Hub, task: TaskId, step: &StepId, request: &ApprovalReq
     note(format_args!("  refuse with: kamil approve {task} {step} --deny"));
 }
 
-fn show(step: &StepId, request: &ApprovalRequest) {
+/// Shows what is asked for.
+pub(crate) fn show(step: &StepId, request: &ApprovalRequest) {
     let title = format!("the step `{step}` waits for your yes: {}", request.tool);
     note(Stream::Err.paint(WARN, neutralise(&title)));
     note(format_args!("  why: {}", neutralise(&request.reason)));
@@ -90,6 +92,56 @@ fn show(step: &StepId, request: &ApprovalRequest) {
     let arguments = serde_json::to_string_pretty(&request.arguments).unwrap_or_default();
     let indented = neutralise(&arguments).replace('\n', "\n  ");
     note(format_args!("  arguments: {}", Stream::Err.paint(BOLD, indented)));
+    for span in &request.spans {
+        note(Stream::Err.paint(WARN, format_args!("  others may have written {}", where_it_is(span))));
+        // Each line is set apart, so that none of them can pass for one of Kamil's.
+        for line in neutralise(&span.excerpt).lines() {
+            note(format_args!("  │ {line}"));
+        }
+        if span.excerpt.chars().count() as u64 != span.end - span.start {
+            note("  │ … (cut; the arguments above have all of it)");
+        }
+    }
+}
+
+/// Which part of a call's arguments a span is, and where it came from, in one line.
+pub(crate) fn where_it_is(span: &ArgumentSpan) -> String {
+    let from: Vec<String> = span.from.iter().map(origin).collect();
+    let from = if from.is_empty() { String::new() } else { format!(", from {}", from.join(", ")) };
+    let line =
+        format!("`{}`, characters {} to {}{from} ({})", span.at, span.start, span.end, labels(&span.labels));
+    one_line(&line, 400)
+}
+
+fn origin(origin: &SpanOrigin) -> String {
+    let place = match (&origin.file, &origin.memory, origin.source) {
+        (Some(file), _, Source::Web) => format!("the address {file:?}"),
+        (Some(file), ..) => format!("the file {file:?}"),
+        (None, Some(memory), _) => format!("the memory {memory}"),
+        (None, None, Source::File) => "files of the workspace".to_owned(),
+        (None, None, Source::Tool) => "a tool's result".to_owned(),
+        (None, None, _) => "the earlier conversation".to_owned(),
+    };
+    match (&origin.step, &origin.tool) {
+        (Some(step), Some(tool)) => format!("{place} (step `{step}`, {tool})"),
+        (Some(step), None) => format!("{place} (step `{step}`)"),
+        _ => place,
+    }
+}
+
+/// Labels in words: `untrusted: file, model`.
+pub(crate) fn labels(labels: &Labels) -> String {
+    let name = |source: &Source| match source {
+        Source::Person => "you",
+        Source::Memory => "memory",
+        Source::Model => "model",
+        Source::Tool => "tool",
+        Source::File => "file",
+        Source::Web => "web",
+    };
+    let sources: Vec<&str> = labels.sources.iter().map(name).collect();
+    let trust = if labels.is_trusted() { "trusted" } else { "untrusted" };
+    format!("{trust}: {}", sources.join(", "))
 }
 
 /// What a person is asked of a step whose outcome nobody knows.
@@ -104,6 +156,7 @@ pub(crate) fn repeat_request(step: &StepDoc) -> ApprovalRequest {
             why.map(|why| format!(" ({why})")).unwrap_or_default()
         ),
         digest: String::new(),
+        spans: Vec::new(),
     }
 }
 

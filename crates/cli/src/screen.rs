@@ -75,7 +75,7 @@ impl Screen {
     pub(crate) fn record(&mut self, record: &EventRecord) {
         self.last_seq = Some(record.seq);
         match &record.event {
-            TaskEvent::StepsAdded { cause, steps } => self.added(cause.as_ref(), steps),
+            TaskEvent::StepsAdded { cause, steps, .. } => self.added(cause.as_ref(), steps),
             TaskEvent::Degraded { reason } => self.styled(WARN, &format!("! {reason}")),
             TaskEvent::StepStarted { step, attempt, model, placement, .. } => {
                 let node = placement

@@ -52,7 +52,24 @@ function card(task, step) {
     reason && element("p", {}, prose(reason)),
     request?.command && [element("h3", {}, "Command"), element("pre", { class: "command", tabindex: 0 }, exact(request.command.map(quoted).join(" ")))],
     element("h3", {}, "Arguments"), argumentList(request?.arguments ?? step.inputs),
+    request?.spans?.length > 0 && [element("h3", {}, "Others may have written"), element("ul", { class: "spans" }, request.spans.map(foreign))],
     element("p", { class: "choice" }, buttons), failure);
+}
+
+/** A part of the arguments that others may have written: which, where it came from, and the part itself. */
+function foreign(span) {
+  const from = span.from.map(origin).join(", ");
+  const cut = [...span.excerpt].length < span.end - span.start;
+  return element("li", {},
+    element("p", {}, exact(`${span.at}, characters ${span.start} to ${span.end}${from && `, from ${from}`} (${span.labels.trust}: ${span.labels.sources.join(", ")})`)),
+    element("pre", { tabindex: 0 }, exact(span.excerpt), cut && "…"));
+}
+
+function origin({ step, source, tool, file, memory }) {
+  const place = file !== undefined ? `the ${source === "web" ? "address" : "file"} “${file}”`
+    : memory !== undefined ? `the memory ${memory}`
+    : source === "file" ? "files of the workspace" : source === "tool" ? "a tool's result" : "the earlier conversation";
+  return step === undefined ? place : `${place} (step ${step}${tool === undefined ? "" : `, ${tool}`})`;
 }
 
 /** A word of a command, quoted where a shell would need it, so that it shows where each word ends. */

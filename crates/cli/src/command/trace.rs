@@ -11,6 +11,7 @@ use kamil_protocol::{
 use serde_json::Value;
 
 use crate::{
+    approval,
     arguments::TraceFlags,
     command::tasks::status_name,
     context::Context,
@@ -90,7 +91,7 @@ fn node_names(records: &[EventRecord]) -> HashMap<String, String> {
 fn causes(records: &[EventRecord]) -> HashMap<&str, &str> {
     let mut causes = HashMap::new();
     for record in records {
-        if let TaskEvent::StepsAdded { cause: Some(cause), steps } = &record.event {
+        if let TaskEvent::StepsAdded { cause: Some(cause), steps, .. } = &record.event {
             causes.extend(steps.iter().map(|spec| (spec.id.as_str(), cause.as_str())));
         }
     }
@@ -129,15 +130,17 @@ fn a_move(
     };
     match event {
         TaskEvent::TaskCreated { request, .. } => ("accepted", request.input.clone()),
-        TaskEvent::StepsAdded { cause: None, steps } => {
-            ("graph", format!("begun with {}", spec_names(steps)))
+        TaskEvent::StepsAdded { cause: None, steps, digest } => {
+            ("graph", format!("begun with {}{}", spec_names(steps), known_by(digest.as_deref())))
         }
-        TaskEvent::StepsAdded { cause: Some(cause), steps } => {
-            ("extended", format!("`{cause}` adds {}", spec_names(steps)))
+        TaskEvent::StepsAdded { cause: Some(cause), steps, digest } => {
+            ("extended", format!("`{cause}` adds {}{}", spec_names(steps), known_by(digest.as_deref())))
         }
         TaskEvent::Degraded { reason } => ("degraded", reason.clone()),
         TaskEvent::ApprovalRequested { step, request } => {
-            ("asked", format!("`{step}` needs your yes for {}: {}", request.tool, request.reason))
+            let spans = request.spans.iter().map(approval::where_it_is);
+            let why: Vec<String> = std::iter::once(request.reason.clone()).chain(spans).collect();
+            ("asked", format!("`{step}` needs your yes for {}: {}", request.tool, why.join("; ")))
         }
         TaskEvent::ApprovalDecided { step, decision, .. } => {
             let decision = if *decision == Decision::Approve { "agreed" } else { "refused" };
@@ -170,6 +173,11 @@ fn a_move(
             ("completed", format!("{}{why}", status_name(*status)))
         }
     }
+}
+
+/// The beginning of a plan's digest, enough to tell plans apart.
+fn known_by(digest: Option<&str>) -> String {
+    digest.and_then(|digest| digest.get(..16)).map_or(String::new(), |digest| format!("; plan {digest}"))
 }
 
 fn spec_names(steps: &[StepSpec]) -> String {
@@ -270,6 +278,10 @@ fn details(step: &StepDoc) -> Vec<String> {
         }
     }
     details.extend(step.waiting.as_ref().map(|waiting| format!("waits: {waiting}")));
+    if let Some(labels) = step.plan_labels.as_ref().filter(|labels| !labels.is_trusted()) {
+        details.push(format!("planned from {}", approval::labels(labels)));
+    }
+    details.extend(step.labels.as_ref().map(|labels| format!("result is {}", approval::labels(labels))));
     if !step.enforced.is_empty() {
         details.push(format!("confined by: {}", step.enforced.join(", ")));
     }

@@ -92,7 +92,9 @@ async fn show_everywhere(page: &crate::browser::Page, stage: &Stage, hostile: &s
     let task = stage.asked("Attack").await;
     stage.step(&task, json!({
         "id": "a", "kind": "tool", "status": "awaiting_approval", "depends_on": [], "tool": hostile, "inputs": { "code": hostile }, "attempt": 0,
-        "approval": { "tool": hostile, "arguments": { hostile: hostile, "b": [hostile] }, "command": ["sh", "-c", hostile], "reason": hostile, "digest": "00" },
+        "approval": { "tool": hostile, "arguments": { hostile: hostile, "b": [hostile] }, "command": ["sh", "-c", hostile], "reason": hostile, "digest": "00",
+            "spans": [{ "at": hostile, "start": 0, "end": 9, "excerpt": hostile, "labels": { "sources": [hostile], "trust": hostile },
+                "from": [{ "step": hostile, "source": "file", "tool": hostile, "file": hostile }] }] },
     }));
     stage.step(&task, json!({
         "id": "b", "kind": "tool", "status": "failed", "depends_on": ["a"], "tool": hostile, "inputs": { hostile: hostile }, "output": { "o": hostile },

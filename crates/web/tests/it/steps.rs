@@ -112,6 +112,13 @@ async fn an_approval_shows_exactly_what_would_run_and_answers_for_exactly_that()
             "approval": {
                 "tool": "code_tools.shell", "arguments": { "code": code, "limit": 3, "paths": ["a b", "c"] }, "command": ["rm", "-rf", "a b", "it's"],
                 "reason": "External effects are asked for.", "digest": DIGEST,
+                "spans": [{
+                    "at": "/code", "start": 0, "end": 900, "excerpt": "os.remove(\"a.txt\")\u{202e}", "labels": { "sources": ["model", "file"], "trust": "untrusted" },
+                    "from": [
+                        { "step": "read", "source": "file", "tool": "file_ops.read", "file": "notes\u{200b}.txt" },
+                        { "step": "recall", "source": "memory", "memory": "0198c0de-7a3b-7000-8000-000000000001" }, { "source": "model" },
+                    ],
+                }],
             },
         }));
         stage.step(&task, waiting.clone());
@@ -123,6 +130,14 @@ async fn an_approval_shows_exactly_what_would_run_and_answers_for_exactly_that()
         assert_eq!(values[0], "import os\nos.remove(\"a.txt\")U+202E");
         assert_eq!(values[1..], ["3", "[\n  \"a b\",\n  \"c\"\n]"]);
         page.shows("#approvals", "External effects are asked for.").await;
+        let (span, excerpt) = (page.text("#approvals .spans p").await, page.text("#approvals .spans pre").await);
+        for part in [
+            "/code, characters 0 to 900", "the file “notesU+200B.txt” (step read, file_ops.read)", "the earlier conversation",
+            "the memory 0198c0de-7a3b-7000-8000-000000000001 (step recall)", "(untrusted: model, file)",
+        ] {
+            assert!(span.contains(part), "{part} is not in {span}");
+        }
+        assert_eq!(excerpt, "os.remove(\"a.txt\")U+202E…");
 
         // A refused answer can be given again; the card stays the same one as the document is read again.
         stage.refuse(Some((409, json!({ "code": "conflict", "detail": "The arguments have changed." }))));
