@@ -30,7 +30,7 @@ use tokio::{
 use crate::{
     feed::Record,
     hub::{self, Command, Hub, Live},
-    journal::{self, Appended, Beginning, Entry, JournalError},
+    journal::{Appended, Beginning, Entry, JournalError},
     planner::Context,
 };
 use attempt::{Attempt, Ended};
@@ -97,7 +97,8 @@ enum Wake {
 
 impl Driver {
     pub(crate) fn new(hub: Arc<Hub>, live: Arc<Live>, task: Task, inbox: mpsc::Receiver<Command>) -> Self {
-        let left = left_ms(&task, journal::now());
+        let now = hub.now();
+        let left = left_ms(&task, now);
         let recall = request::recalled(&task);
         let planning_recall = recall.as_ref().map(labelling::for_planning);
         let tools = hub.registry.tools();
@@ -111,7 +112,7 @@ impl Driver {
             recall,
             planning_recall,
             tools,
-            batch: Batch { at: journal::now(), events: Vec::new() },
+            batch: Batch { at: now, events: Vec::new() },
             deadline: Instant::now() + Duration::from_millis(left),
         }
     }
@@ -126,7 +127,7 @@ impl Driver {
             }
             First::Resumed => {
                 self.hub.await_nodes().await;
-                self.batch.at = journal::now();
+                self.batch.at = self.hub.now();
                 self.tools = self.hub.registry.tools();
                 self.advance(Input::Restarted);
                 None
@@ -205,10 +206,10 @@ impl Driver {
                 Some(ended) = self.attempts.next(), if !self.attempts.is_empty() => Wake::Ended(ended),
                 Some(command) = self.inbox.recv() => Wake::Command(command),
                 () = tokio::time::sleep_until(self.deadline) => Wake::Deadline,
-                _ = changes.changed(), if waits => Wake::Look,
+                () = changes.changed(), if waits => Wake::Look,
                 () = sleep_until(look_at), if waits => Wake::Look,
             };
-            self.batch.at = journal::now();
+            self.batch.at = self.hub.now();
             match wake {
                 Wake::Ended(ended) => self.take_outcome(ended),
                 Wake::Command(command) => self.obey(command).await,
@@ -223,6 +224,10 @@ impl Driver {
 
     async fn obey(&mut self, command: Command) {
         let (input, reply) = match command {
+            Command::Show { reply } => {
+                let _ = reply.send(self.task.clone());
+                return;
+            }
             Command::Cancel { reason, reply } => (Input::Cancel { reason }, reply),
             Command::Decide { step, decision, reply } => {
                 (Input::Decided { step, decision: decision.decision, digest: decision.digest }, reply)

@@ -11,9 +11,11 @@ use kamil_protocol::{
     event::{Delta, EventRecord, TaskEvent},
     task::TaskStatus,
 };
-use tokio::sync::watch;
 
-use crate::journal::moment;
+use crate::{
+    journal::moment,
+    signal::{Changes, Signal},
+};
 
 /// An event of a task, durable.
 #[derive(Debug)]
@@ -59,7 +61,7 @@ struct Shared {
 pub(crate) struct Feed {
     task: TaskId,
     shared: Mutex<Shared>,
-    changed: watch::Sender<()>,
+    changed: Arc<Signal>,
 }
 
 /// What a follower gets.
@@ -84,13 +86,13 @@ struct Place {
 /// One who follows.
 pub(crate) struct Follower {
     feed: Arc<Feed>,
-    changed: watch::Receiver<()>,
+    changed: Changes,
     place: Place,
 }
 
 impl Feed {
     pub(crate) fn new(task: TaskId) -> Self {
-        Self { task, shared: Mutex::default(), changed: watch::Sender::new(()) }
+        Self { task, shared: Mutex::default(), changed: Arc::default() }
     }
 
     pub(crate) fn task(&self) -> TaskId {
@@ -121,7 +123,7 @@ impl Feed {
                 shared.records.push(Arc::new(record));
             }
         }
-        self.changed.send_replace(());
+        self.changed.tell();
     }
 
     /// Adds text to the answer that a step writes.
@@ -142,7 +144,7 @@ impl Feed {
             draft.text.push_str(text);
             draft.chars += text.chars().count() as u64;
         }
-        self.changed.send_replace(());
+        self.changed.tell();
     }
 
     /// All that has been written of the answer so far.
@@ -157,11 +159,9 @@ impl Feed {
 
     /// Waits for the first record.
     pub(crate) async fn begun(&self) {
-        let mut changed = self.changed.subscribe();
+        let mut changed = self.changed.listen();
         while self.is_empty() {
-            if changed.changed().await.is_err() {
-                return;
-            }
+            changed.changed().await;
         }
     }
 
@@ -172,7 +172,7 @@ impl Feed {
 
     /// Follows from the beginning, or from after the record number `after`.
     pub(crate) fn follow(self: &Arc<Self>, after: Option<u64>) -> Follower {
-        let changed = self.changed.subscribe();
+        let changed = self.changed.listen();
         let shared = self.lock();
         let record = after.map_or(0, |after| shared.records.partition_point(|record| record.seq <= after));
         let writing = shared.draft.as_ref().is_none_or(|draft| draft.open);
@@ -215,14 +215,12 @@ impl Follower {
             if self.place.ended {
                 return None;
             }
-            self.changed.borrow_and_update();
+            self.changed.catch_up();
             let next = self.feed.lock().next(&mut self.place);
             if next.is_some() {
                 return next;
             }
-            if self.changed.changed().await.is_err() {
-                return None;
-            }
+            self.changed.changed().await;
         }
     }
 }

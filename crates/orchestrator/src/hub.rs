@@ -1,23 +1,27 @@
 //! What all tasks share, and the way to each of them.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::Duration,
 };
 
+use jiff::Timestamp;
 use kamil_plan::{
     Task,
     graph::{self, Author},
 };
 use kamil_protocol::{
     ErrorCode, NodeId, Problem, TaskId,
-    node::Role,
+    node::{Heartbeat, RegisterNode, Registered, Role},
     task::{ApprovalDecision, MAX_INPUT_BYTES, TaskAccepted, TaskRequest, TaskStatus},
 };
 use kamil_protocol::{StepId, task::TaskDoc};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -38,16 +42,27 @@ const DEFAULT_DEADLINE_MS: u64 = 3_600_000;
 const LEAST_DEADLINE_MS: u64 = 1_000;
 const MOST_DEADLINE_MS: u64 = 24 * 3_600_000;
 /// After the start, tasks wait this long at most for the nodes to register again.
-const NODES_WAIT: std::time::Duration = std::time::Duration::from_millis(1_500);
+const NODES_WAIT: Duration = Duration::from_millis(1_500);
 
 /// The first record of a task that is durable is shown long before this.
-const FIRST_RECORD_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+const FIRST_RECORD_WAIT: Duration = Duration::from_secs(2);
 
-/// What a person does to a task.
+/// What a person does to a task, or wants to know of its driver.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Cancel { reason: String, reply: oneshot::Sender<Result<(), Problem>> },
-    Decide { step: StepId, decision: ApprovalDecision, reply: oneshot::Sender<Result<(), Problem>> },
+    Cancel {
+        reason: String,
+        reply: oneshot::Sender<Result<(), Problem>>,
+    },
+    Decide {
+        step: StepId,
+        decision: ApprovalDecision,
+        reply: oneshot::Sender<Result<(), Problem>>,
+    },
+    /// Shows the state that the driver has.
+    Show {
+        reply: oneshot::Sender<Task>,
+    },
 }
 
 /// A task at hand.
@@ -58,8 +73,8 @@ pub(crate) struct Live {
 
 #[derive(Default)]
 struct Tasks {
-    open: HashMap<TaskId, Arc<Live>>,
-    recent: HashMap<TaskId, Arc<Live>>,
+    open: BTreeMap<TaskId, Arc<Live>>,
+    recent: BTreeMap<TaskId, Arc<Live>>,
     order: VecDeque<TaskId>,
 }
 
@@ -70,7 +85,7 @@ pub(crate) struct Hub {
     pub(crate) options: OrchestratorOptions,
     pub(crate) measures: Measures,
     pub(crate) shutdown: CancellationToken,
-    pub(crate) drivers: TaskTracker,
+    pub(crate) running: TaskTracker,
     begun: Instant,
     /// Nodes that were there when the last run ended, until they are back or have been waited for.
     expected: Mutex<BTreeSet<NodeId>>,
@@ -91,7 +106,7 @@ impl Hub {
             options,
             measures,
             shutdown,
-            drivers: TaskTracker::new(),
+            running: TaskTracker::new(),
             begun: Instant::now(),
             expected: Mutex::default(),
             tasks: Mutex::default(),
@@ -100,6 +115,11 @@ impl Hub {
 
     fn tasks(&self) -> MutexGuard<'_, Tasks> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time of day.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.options.world.now()
     }
 
     /// How many tasks have not ended.
@@ -120,9 +140,9 @@ impl Hub {
         self.await_nodes().await;
         self.check_graph(&request)?;
         let fingerprint = fingerprint(&request)?;
-        let first = growth::first_steps(&request, &self.registry);
-        let id = TaskId::generate();
-        let at = crate::journal::now();
+        let at = self.now();
+        let first = growth::first_steps(&request, &self.registry, at);
+        let id = self.options.world.task_id();
         let events = Task::begin(request, idempotency_key.clone(), first);
         let task = Task::fold(id, events.iter().map(|event| (at, event)))
             .map_err(|error| Problem::new(ErrorCode::Internal, format!("The task cannot begin: {error}.")))?;
@@ -131,7 +151,7 @@ impl Hub {
         let (reply, accepted) = oneshot::channel();
         let beginning = Beginning { idempotency_key, fingerprint };
         let driver = Driver::new(Arc::clone(self), live, task, inbox);
-        self.drivers.spawn(driver.run(First::New { at, events, beginning, reply }));
+        self.running.spawn(driver.run(First::New { at, events, beginning, reply }));
         accepted.await.map_err(|_| Problem::from(JournalError::Closed))?
     }
 
@@ -180,7 +200,7 @@ impl Hub {
             let task = fold(&live.feed).map_err(|problem| JournalError::Database(problem.detail))?;
             self.tasks().open.insert(*id, Arc::clone(&live));
             let driver = Driver::new(Arc::clone(self), live, task, inbox);
-            self.drivers.spawn(driver.run(First::Resumed));
+            self.running.spawn(driver.run(First::Resumed));
         }
         self.measures.open_tasks.set(i64::try_from(unfinished.len()).unwrap_or(i64::MAX));
         Ok(unfinished.len())
@@ -195,6 +215,44 @@ impl Hub {
             body: String::new(),
         };
         Ok(records.into_iter().map(record).collect())
+    }
+
+    /// Takes a node in, and tells it what is expected of it.
+    ///
+    /// # Errors
+    /// `validation_failed`, `invalid_parameter`, `busy`.
+    pub(crate) async fn register(&self, node: RegisterNode) -> Result<Registered, Problem> {
+        let id = node.id;
+        self.registry.register(node, self.now())?;
+        self.note_node(id, true).await;
+        Ok(self.terms())
+    }
+
+    /// Takes a node's sign of life.
+    ///
+    /// # Errors
+    /// `node_unknown`: it has to register again.
+    pub(crate) fn heartbeat(&self, id: NodeId, beat: Heartbeat) -> Result<Registered, Problem> {
+        self.registry.heartbeat(id, beat, self.now())?;
+        Ok(self.terms())
+    }
+
+    /// A node says goodbye.
+    ///
+    /// # Errors
+    /// `node_unknown`.
+    pub(crate) async fn remove(&self, id: NodeId) -> Result<(), Problem> {
+        self.registry.remove(id)?;
+        self.note_node(id, false).await;
+        Ok(())
+    }
+
+    fn terms(&self) -> Registered {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Registered {
+            heartbeat_interval_ms: millis(self.options.heartbeat_interval),
+            heartbeat_timeout_ms: millis(self.options.heartbeat_timeout),
+        }
     }
 
     fn at_hand(&self, id: TaskId) -> Option<Arc<Live>> {
@@ -263,6 +321,21 @@ impl Hub {
         done.await.map_err(|_| ended())?
     }
 
+    /// The state that a task's driver has; `None` if the task has ended.
+    ///
+    /// # Errors
+    /// `task_unknown`.
+    pub(crate) async fn live(&self, id: TaskId) -> Result<Option<Task>, Problem> {
+        let open = self.tasks().open.get(&id).map(Arc::clone);
+        let Some(live) = open else {
+            return self.feed(id).await.map(|_| None);
+        };
+        let (reply, shown) = oneshot::channel();
+        // A task that ends meanwhile has no driver to answer.
+        let _ = live.inbox.send(Command::Show { reply }).await;
+        Ok(shown.await.ok())
+    }
+
     fn check(&self, request: &TaskRequest) -> Result<(), Problem> {
         let invalid = |detail: String| Err(Problem::new(ErrorCode::ValidationFailed, detail));
         if request.input.is_empty() || request.input.len() > MAX_INPUT_BYTES {
@@ -324,7 +397,7 @@ impl Hub {
     }
 
     /// A node came, or said goodbye: a later start waits for it, or no longer does.
-    pub(crate) async fn note_node(&self, node: NodeId, there: bool) {
+    async fn note_node(&self, node: NodeId, there: bool) {
         if !there {
             self.expected().remove(&node);
         }

@@ -3,6 +3,7 @@
 //! One thread writes. All appends that wait when it turns to them share one transaction, hence one sync to the disk (group
 //! commit); each is answered only after that. A group in which a task ended also stores a signed checkpoint of the log.
 
+mod disk;
 mod key;
 mod schema;
 mod store;
@@ -20,9 +21,11 @@ use kamil_protocol::{ErrorCode, NodeId, Problem, TaskId, event::TaskEvent};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+pub use disk::{Disk, Fault, Faults};
 pub use key::verifier_key;
 pub use store::StoredRecord;
 pub use verify::{verify, verify_journal};
+pub(crate) use writer::Writer;
 
 /// Most appends that wait for the writer; what comes beyond waits to be let in.
 const QUEUE: usize = 4_096;
@@ -116,7 +119,7 @@ impl Entry {
 
 struct Append {
     task: TaskId,
-    at: String,
+    at: Timestamp,
     entries: Vec<Entry>,
     beginning: Option<Beginning>,
     ends: bool,
@@ -148,6 +151,7 @@ pub(crate) struct Journal {
     reader: Arc<Mutex<Connection>>,
     shared: Arc<Shared>,
     verifier: VerifierKey,
+    disk: Disk,
 }
 
 /// Formats a moment as the journal does.
@@ -155,14 +159,9 @@ pub(crate) fn moment(at: Timestamp) -> String {
     at.to_string()
 }
 
-/// Now, to the millisecond.
-pub(crate) fn now() -> Timestamp {
-    let now = Timestamp::now();
-    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
-}
-
 impl Journal {
-    /// Opens or makes the journal, holds what it has against the last signed checkpoint, and starts the writer.
+    /// Opens or makes the journal, and holds what it has against the last signed checkpoint. Appends wait until the writer
+    /// runs.
     ///
     /// # Errors
     /// [`JournalError`] if it is in use, damaged, or cannot be opened.
@@ -171,18 +170,21 @@ impl Journal {
         identity: &Path,
         metrics: &kamil_node::Metrics,
         limit_bytes: Option<u64>,
-    ) -> Result<(Self, std::thread::JoinHandle<()>), JournalError> {
+        disk: Disk,
+    ) -> Result<(Self, Writer), JournalError> {
         let lock = store::lock(path)?;
         let key = key::load_or_create(identity)?;
         let verifier = key.verifier().clone();
-        let connection = schema::open(path)?;
+        let connection = schema::open(path, &disk)?;
         if let Some(limit) = limit_bytes {
             schema::limit(&connection, limit)?;
         }
         let (frontier, note) = verify::at_start(path, &connection, &verifier)?;
-        let reader = schema::open(path)?;
-        // What it writes (the nodes that are there) may be lost with the power; the log has a connection of its own.
-        reader.pragma_update(None, "synchronous", "NORMAL")?;
+        let reader = schema::open(path, &disk)?;
+        if matches!(disk, Disk::Synced) {
+            // What it writes (the nodes that are there) may be lost with the power; the log has a connection of its own.
+            reader.pragma_update(None, "synchronous", "NORMAL")?;
+        }
         let reader = Arc::new(Mutex::new(reader));
         let head = sign_first(&connection, &key, &frontier, note)?;
         let shared = Arc::new(Shared {
@@ -196,14 +198,8 @@ impl Journal {
             group_ms: metrics.histogram("kamil_journal_commit_ms", "Time of a transaction, in milliseconds."),
         });
         let (appends, queue) = mpsc::channel(QUEUE);
-        let writer = writer::Writer::new(connection, frontier, key, Arc::clone(&shared), lock);
-        let thread = std::thread::Builder::new().name("kamil-journal".to_owned());
-        let thread = thread.spawn(move || writer.run(queue)).map_err(|error| JournalError::File {
-            action: "start the writer of",
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })?;
-        Ok((Self { appends, reader, shared, verifier }, thread))
+        let writer = Writer::new(connection, frontier, key, Arc::clone(&shared), lock, queue, disk.clone());
+        Ok((Self { appends, reader, shared, verifier, disk }, writer))
     }
 
     /// Writes events of one task. When this returns [`Appended::At`], they are on the disk; with an error, nothing was
@@ -217,20 +213,23 @@ impl Journal {
     ) -> Written {
         let (reply, written) = oneshot::channel();
         let ends = entries.last().is_some_and(|entry| matches!(entry.event, TaskEvent::TaskCompleted { .. }));
-        let append = Append { task, at: moment(at), entries, beginning, ends, reply };
+        let append = Append { task, at, entries, beginning, ends, reply };
         if let Err(mpsc::error::SendError(append)) = self.appends.send(append).await {
             return (append.entries, Err(JournalError::Closed));
         }
         written.await.unwrap_or_else(|_| (Vec::new(), Err(JournalError::Closed)))
     }
 
-    /// Reads on a blocking thread.
+    /// Reads, on a blocking thread where the disk is a real one.
     pub(crate) async fn read<T, F>(&self, read: F) -> Result<T, JournalError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, JournalError> + Send + 'static,
     {
         let reader = Arc::clone(&self.reader);
+        if matches!(self.disk, Disk::Simulated(_)) {
+            return read(&reader.lock().unwrap_or_else(PoisonError::into_inner));
+        }
         let reading = tokio::task::spawn_blocking(move || {
             let connection: MutexGuard<'_, Connection> =
                 reader.lock().unwrap_or_else(PoisonError::into_inner);

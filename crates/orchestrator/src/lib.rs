@@ -1,6 +1,6 @@
 //! The hub: takes requests, turns them into graphs of steps, and sees each of them to its end.
 //!
-//! * [`start`] runs it; [`OrchestratorOptions`] and [`StartError`] go with that. [`openapi`] describes its HTTP API.
+//! * [`start`] runs it, [`Orchestrator`] without its HTTP API; [`OrchestratorOptions`] and [`StartError`] go with that. [`openapi`] describes its HTTP API.
 //! * `api`: the endpoints. `hub`: what all tasks share. `driver`: one task's way, from event to request and back.
 //! * [`journal`]: the record, durable before its effect, each a leaf of the signed log; [`journal::verify`] works offline.
 //! * [`planner`]: what models are asked and how their replies are read. `registry`: the nodes. `feed`: event streams.
@@ -10,13 +10,20 @@ mod driver;
 mod feed;
 mod hub;
 pub mod journal;
+mod link;
 mod measures;
 mod options;
+mod orchestrator;
 pub mod planner;
 mod registry;
 mod service;
+mod signal;
+mod world;
 
 pub use api::openapi;
 pub use journal::verify_journal;
+pub use link::{Link, Network, NodeCall, NodeReply, NodeRequest};
 pub use options::{OrchestratorOptions, StartError};
+pub use orchestrator::Orchestrator;
 pub use service::start;
+pub use world::{SystemWorld, World};

@@ -1,10 +1,14 @@
 //! How an orchestrator is set up, and why it cannot start.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use kamil_node::NodeError;
 
-use crate::journal::JournalError;
+use crate::{
+    journal::{Disk, JournalError},
+    link::Network,
+    world::{SystemWorld, World},
+};
 
 /// What the caller of [`start`](crate::start) decides.
 #[derive(Clone, Debug)]
@@ -23,6 +27,12 @@ pub struct OrchestratorOptions {
     pub journal_limit_bytes: Option<u64>,
     /// Most tasks that may be unfinished at once; more are refused with `busy`. Default 10,000.
     pub max_open_tasks: usize,
+    /// Where the time of day and new ids come from. Default: the machine.
+    pub world: Arc<dyn World>,
+    /// How nodes are reached. Default: over HTTP, with the cluster's key.
+    pub network: Option<Arc<dyn Network>>,
+    /// How the journal reaches the disk. Default: synced.
+    pub disk: Disk,
 }
 
 impl Default for OrchestratorOptions {
@@ -35,6 +45,9 @@ impl Default for OrchestratorOptions {
             resume: true,
             journal_limit_bytes: None,
             max_open_tasks: 10_000,
+            world: Arc::new(SystemWorld),
+            network: None,
+            disk: Disk::Synced,
         }
     }
 }

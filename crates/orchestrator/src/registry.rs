@@ -6,11 +6,11 @@ use std::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use jiff::Timestamp;
-use kamil_node::{Client, ClusterKey};
+use kamil_node::Client;
 use kamil_placement::{CostModel, Decision, FleetNode, Policy};
 use kamil_protocol::{
     ErrorCode, InstanceId, NodeId, Problem,
@@ -18,8 +18,13 @@ use kamil_protocol::{
     placement::StepNeeds,
     tool::ToolDescriptor,
 };
-use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::{
+    link::{Link, Network},
+    signal::{Changes, Signal},
+};
 
 /// Most nodes that may be registered.
 const MAX_NODES: usize = 1_024;
@@ -36,7 +41,7 @@ type InFlight = Arc<Mutex<BTreeMap<u64, Instant>>>;
 struct Member {
     doc: NodeDoc,
     instance: InstanceId,
-    client: Client,
+    link: Arc<dyn Link>,
     heard: Instant,
     /// Cancelled when this run of the node is over.
     gone: CancellationToken,
@@ -48,9 +53,19 @@ struct Member {
 pub(crate) struct Handle {
     pub(crate) id: NodeId,
     pub(crate) name: String,
-    pub(crate) client: Client,
+    pub(crate) link: Arc<dyn Link>,
     pub(crate) gone: CancellationToken,
     in_flight: InFlight,
+}
+
+impl Handle {
+    /// The client of a node that calls are forwarded to as they are.
+    pub(crate) fn client(&self) -> Result<&Client, Problem> {
+        self.link.client().ok_or_else(|| {
+            let detail = format!("Node `{}` is not reached over HTTP.", self.name);
+            Problem::new(ErrorCode::NoNode, detail)
+        })
+    }
 }
 
 /// A request that a node is working on; ends when dropped.
@@ -95,27 +110,27 @@ impl Members {
 pub(crate) struct Registry {
     members: RwLock<Members>,
     costs: Mutex<CostModel>,
-    changed: watch::Sender<u64>,
-    key: Option<ClusterKey>,
+    changed: Arc<Signal>,
+    network: Arc<dyn Network>,
     requests: AtomicU64,
     timeout: Duration,
 }
 
 impl Registry {
-    pub(crate) fn new(key: Option<ClusterKey>, timeout: Duration) -> Self {
+    pub(crate) fn new(network: Arc<dyn Network>, timeout: Duration) -> Self {
         Self {
             members: RwLock::default(),
             costs: Mutex::new(CostModel::new()),
-            changed: watch::Sender::new(0),
-            key,
+            changed: Arc::default(),
+            network,
             requests: AtomicU64::new(0),
             timeout,
         }
     }
 
     /// Tells when a node came, went, or changed what it offers.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    pub(crate) fn changes(&self) -> Changes {
+        self.changed.listen()
     }
 
     fn read<T>(&self, read: impl FnOnce(&Members) -> T) -> T {
@@ -127,13 +142,13 @@ impl Registry {
     }
 
     fn announce(&self) {
-        self.changed.send_modify(|version| *version += 1);
+        self.changed.tell();
     }
 
     /// Takes a node in, or takes it back after a restart.
     pub(crate) fn register(&self, node: RegisterNode, at: Timestamp) -> Result<(), Problem> {
         check(&node)?;
-        let client = Client::new(&node.url, self.key.as_ref())?.with_node_token(&node.token)?;
+        let link = self.network.connect(&node)?;
         let RegisterNode { id, instance, name, role, url, token: _, version, capabilities, hardware } = node;
         let load = kamil_protocol::node::Load {
             ram_available_bytes: hardware.ram_available_bytes,
@@ -169,7 +184,7 @@ impl Registry {
                 }
                 None => Default::default(),
             };
-            let member = Member { doc, instance, client, heard: Instant::now(), gone, in_flight };
+            let member = Member { doc, instance, link, heard: Instant::now(), gone, in_flight };
             members.nodes.insert(id, member);
             members.refresh_tools();
             Ok(())
@@ -251,13 +266,12 @@ impl Registry {
 
     /// A connection to the node broke: it is asked at once whether it lives.
     pub(crate) async fn suspect(&self, id: NodeId) {
-        let client = self.read(|members| {
+        let link = self.read(|members| {
             let member = members.nodes.get(&id).filter(|member| member.doc.status == NodeStatus::Alive)?;
-            Some((member.client.clone(), member.instance))
+            Some((Arc::clone(&member.link), member.instance))
         });
-        let Some((client, instance)) = client else { return };
-        let probe = client.with_timeout(PROBE_TIMEOUT);
-        if probe.get::<kamil_protocol::Health>("/health").await.is_ok_and(|health| health.node == id) {
+        let Some((link, instance)) = link else { return };
+        if tokio::time::timeout(PROBE_TIMEOUT, link.alive()).await.unwrap_or(false) {
             return;
         }
         let buried = self.write(|members| {
@@ -352,7 +366,7 @@ impl Registry {
             Some(Handle {
                 id,
                 name: member.doc.name.clone(),
-                client: member.client.clone(),
+                link: Arc::clone(&member.link),
                 gone: member.gone.clone(),
                 in_flight: Arc::clone(&member.in_flight),
             })

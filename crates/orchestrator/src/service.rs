@@ -1,6 +1,6 @@
 //! Starting and stopping.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use kamil_node::{Listener, Metrics, NodeOptions, RunningNode, Service};
 use kamil_protocol::node::{Capabilities, Role};
@@ -9,15 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, App},
-    hub::Hub,
-    journal::{Journal, JournalError},
-    measures::Measures,
     options::{OrchestratorOptions, StartError},
-    registry::Registry,
+    orchestrator::Orchestrator,
 };
-
-/// How often nodes are checked for heartbeats that did not come.
-const SWEEP: Duration = Duration::from_millis(200);
 
 /// Opens the journal, takes up unfinished tasks, and serves until the shutdown.
 ///
@@ -30,19 +24,10 @@ pub async fn start(
 ) -> Result<RunningNode, StartError> {
     let listener = Listener::bind(&node, Role::Orchestrator).await?;
     let metrics = Metrics::new();
-    let measures = Measures::new(&metrics);
-    let journal = open_journal(&node, &metrics, options.journal_limit_bytes).await?;
-    let registry = Arc::new(Registry::new(node.cluster_key.clone(), options.heartbeat_timeout));
-    let (pages, resume) = (options.pages.clone(), options.resume);
-    let hub = Hub::new(journal, Arc::clone(&registry), options, measures, shutdown.clone());
-    hub.expect_fleet().await?;
-    if resume {
-        let resumed = hub.resume().await?;
-        if resumed > 0 {
-            tracing::info!(resumed, "unfinished tasks are taken up again");
-        }
-    }
-    tokio::spawn(sweep(registry, shutdown.clone()));
+    let pages = options.pages.clone();
+    let key = node.cluster_key.clone();
+    let Orchestrator { hub } =
+        Orchestrator::open(&node.home, key, options, &metrics, shutdown.clone()).await?;
     let (offers, capabilities) = watch::channel(Capabilities::default());
     let load = Arc::clone(&hub);
     let service = Service {
@@ -59,25 +44,4 @@ pub async fn start(
         drop(offers);
     });
     Ok(listener.start(service, shutdown))
-}
-
-async fn open_journal(
-    node: &NodeOptions,
-    metrics: &Arc<Metrics>,
-    limit_bytes: Option<u64>,
-) -> Result<Journal, JournalError> {
-    let (path, identity) = (node.home.journal(), node.home.identity());
-    let metrics = Arc::clone(metrics);
-    let opening = tokio::task::spawn_blocking(move || Journal::open(&path, &identity, &metrics, limit_bytes));
-    // The thread ends by itself when the last handle on the journal is gone.
-    let (journal, _thread) = opening.await.map_err(|error| JournalError::Database(error.to_string()))??;
-    Ok(journal)
-}
-
-async fn sweep(registry: Arc<Registry>, shutdown: CancellationToken) {
-    let mut ticks = tokio::time::interval(SWEEP);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-        registry.sweep();
-    }
 }

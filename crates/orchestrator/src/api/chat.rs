@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response, sse::Event},
 };
 use futures::stream;
+use jiff::Timestamp;
 use kamil_node::{ApiResult, Json, event_stream};
 use kamil_protocol::{
     ErrorCode, Problem, TaskId,
@@ -41,8 +42,9 @@ pub(super) async fn chat_completions(
     let accepted = app.hub.create(task, None).await?;
     let feed = app.hub.feed(accepted.id).await?;
     let watcher = Watcher::new(Arc::clone(&app.hub), feed.follow(None));
+    let created = app.hub.now();
     let guard = Abandonment { app, task: accepted.id, answered: false };
-    let completion = Completion::new(&request, accepted.id, watcher, guard);
+    let completion = Completion::new(&request, accepted.id, created, watcher, guard);
     if request.stream {
         return Ok(event_stream(stream::unfold(Some(completion), |completion| async move {
             let mut completion = completion?;
@@ -104,11 +106,17 @@ enum Heard {
 }
 
 impl Completion {
-    fn new(request: &ChatCompletionRequest, task: TaskId, watcher: Watcher, guard: Abandonment) -> Self {
+    fn new(
+        request: &ChatCompletionRequest,
+        task: TaskId,
+        created: Timestamp,
+        watcher: Watcher,
+        guard: Abandonment,
+    ) -> Self {
         let wants_usage = request.stream_options.as_ref().and_then(|options| options.get("include_usage"));
         Self {
             id: format!("chatcmpl-{task}"),
-            created: crate::journal::now().as_second(),
+            created: created.as_second(),
             model: request.model.clone(),
             watcher,
             guard,

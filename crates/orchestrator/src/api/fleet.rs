@@ -12,7 +12,6 @@ use kamil_protocol::{
 };
 
 use super::{App, page_of};
-use crate::journal::now;
 
 /// A node registers, or comes back after a restart.
 #[utoipa::path(post, path = "/v1/nodes", tag = "fleet", request_body = RegisterNode, responses(
@@ -25,13 +24,7 @@ pub(super) async fn register_node(
     Json(node): Json<RegisterNode>,
 ) -> ApiResult<impl IntoResponse> {
     tracing::info!(node = %node.id, name = node.name, role = ?node.role, url = node.url, "a node registers");
-    let id = node.id;
-    app.hub.registry.register(node, now())?;
-    app.hub.note_node(id, true).await;
-    let terms = Registered {
-        heartbeat_interval_ms: millis(app.hub.options.heartbeat_interval),
-        heartbeat_timeout_ms: millis(app.hub.options.heartbeat_timeout),
-    };
+    let terms = app.hub.register(node).await?;
     Ok((StatusCode::CREATED, Json(terms)))
 }
 
@@ -57,11 +50,7 @@ pub(super) async fn heartbeat(
     Path(id): Path<String>,
     Json(beat): Json<Heartbeat>,
 ) -> ApiResult<Json<Registered>> {
-    app.hub.registry.heartbeat(node_id(&id)?, beat, now())?;
-    Ok(Json(Registered {
-        heartbeat_interval_ms: millis(app.hub.options.heartbeat_interval),
-        heartbeat_timeout_ms: millis(app.hub.options.heartbeat_timeout),
-    }))
+    Ok(Json(app.hub.heartbeat(node_id(&id)?, beat)?))
 }
 
 /// A node says goodbye.
@@ -70,9 +59,7 @@ pub(super) async fn heartbeat(
     (status = 400, body = Problem, content_type = "application/problem+json", description = "`invalid_parameter`"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "`node_unknown`")))]
 pub(super) async fn remove_node(State(app): State<App>, Path(id): Path<String>) -> ApiResult<StatusCode> {
-    let id = node_id(&id)?;
-    app.hub.registry.remove(id)?;
-    app.hub.note_node(id, false).await;
+    app.hub.remove(node_id(&id)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -106,8 +93,4 @@ pub(super) async fn list_tools(
 
 fn node_id(text: &str) -> Result<NodeId, Problem> {
     text.parse().map_err(|error| Problem::new(ErrorCode::InvalidParameter, format!("In the path: {error}.")))
-}
-
-fn millis(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -15,7 +15,7 @@ use kamil_protocol::{
 use super::App;
 
 fn node(app: &App) -> Result<Client, Problem> {
-    Ok(app.any(Role::Memory)?.client)
+    app.any(Role::Memory)?.client().cloned()
 }
 
 /// What is kept, newest first.

@@ -49,5 +49,5 @@ pub(super) async fn embeddings(
         return Err(Problem::new(ErrorCode::ModelUnknown, detail).into());
     };
     request.model = model;
-    Ok(Json(node.client.post("/v1/embeddings", &request).await?))
+    Ok(Json(node.client()?.post("/v1/embeddings", &request).await?))
 }

@@ -1,25 +1,16 @@
 //! One attempt at a step: the request to a node, and what comes of it.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
-use futures::StreamExt as _;
-use kamil_node::{STEP_HEADER, TASK_HEADER};
 use kamil_placement::Observation;
-use kamil_protocol::{
-    ErrorCode, Problem, StepId, TaskId,
-    memory::{RecallReply, RememberReply},
-    reason::{ReasonDelta, ReasonReply, ReasonRequest},
-    task::StepKind,
-    tool::ExecuteReply,
-};
+use kamil_protocol::{ErrorCode, Problem, StepId, task::StepKind};
+use tokio::time::Instant;
 
-use super::request::{Body, Prepared};
+use super::request::Prepared;
 use crate::{
     feed::Feed,
     hub::Hub,
+    link::{NodeCall, NodeReply, NodeRequest},
     registry::{Busy, Handle},
 };
 
@@ -42,10 +33,7 @@ pub(super) struct Ended {
 
 /// How it ended.
 pub(super) enum Outcome {
-    Reasoned(Box<ReasonReply>),
-    Executed(Box<ExecuteReply>),
-    Recalled(Box<RecallReply>),
-    Remembered(RememberReply),
+    Replied(NodeReply),
     Failed {
         problem: Box<Problem>,
         /// Nobody told how it ended.
@@ -58,11 +46,13 @@ impl Attempt {
         let Self { hub, feed, prepared, number, node, busy } = self;
         let begun = Instant::now();
         let lease = Duration::from_millis(prepared.lease_ms);
-        let call = Box::pin(call(&feed, &prepared, &node, lease));
+        let call = NodeCall { task: feed.task(), step: &prepared.step, request: &prepared.request, lease };
+        let write = |text: &str| feed.write(&prepared.step, text);
         let (outcome, told) = tokio::select! {
-            outcome = tokio::time::timeout(lease, call) => match outcome {
-                Ok(Ok(outcome)) => (outcome, true),
-                Ok(Err(failure)) => (failure, true),
+            biased;
+            answer = tokio::time::timeout(lease, node.link.send(call, &write)) => match answer {
+                Ok(Ok(reply)) => (Outcome::Replied(reply), true),
+                Ok(Err(problem)) => (failed(problem), true),
                 Err(_) => (overdue(&node, lease), false),
             },
             () = node.gone.cancelled() => (gone(&node), false),
@@ -73,85 +63,10 @@ impl Attempt {
                 hub.registry.suspect(node.id).await;
             }
             Outcome::Failed { .. } => {}
-            good => learn(&hub, &node, &prepared, good, begun.elapsed()),
+            Outcome::Replied(reply) => learn(&hub, &node, &prepared, reply, begun.elapsed()),
         }
         Ended { step: prepared.step, number, outcome }
     }
-}
-
-async fn call(feed: &Feed, prepared: &Prepared, node: &Handle, lease: Duration) -> Result<Outcome, Outcome> {
-    let (task, step) = (feed.task(), &prepared.step);
-    let client = node.client.with_timeout(lease);
-    let task = task_header(task);
-    let headers = [(TASK_HEADER, task.as_str()), (STEP_HEADER, step.as_str())];
-    let path = prepared.body.path();
-    match &prepared.body {
-        Body::Reason(request) if request.stream => {
-            let stream = client.stream(Body::method(), path, Some(request.as_ref()), &headers).await;
-            follow(feed, step, request, stream.map_err(failed)?).await
-        }
-        Body::Reason(request) => {
-            let reply = client.post_with_headers(path, request.as_ref(), &headers).await.map_err(failed)?;
-            Ok(Outcome::Reasoned(Box::new(reply)))
-        }
-        Body::Execute(request) => {
-            let reply = client.post_with_headers(path, request.as_ref(), &headers).await.map_err(failed)?;
-            Ok(Outcome::Executed(Box::new(reply)))
-        }
-        Body::Recall(request) => {
-            let reply = client.post_with_headers(path, request, &headers).await.map_err(failed)?;
-            Ok(Outcome::Recalled(Box::new(reply)))
-        }
-        Body::Remember(request) => {
-            let reply = client.post_with_headers(path, request, &headers).await.map_err(failed)?;
-            Ok(Outcome::Remembered(reply))
-        }
-    }
-}
-
-fn task_header(task: TaskId) -> String {
-    task.to_string()
-}
-
-/// Reads the answer as it is written, and shows it.
-async fn follow(
-    feed: &Feed,
-    step: &StepId,
-    _request: &ReasonRequest,
-    mut stream: kamil_node::SseStream,
-) -> Result<Outcome, Outcome> {
-    let unreadable = |error: &serde_json::Error| {
-        failed(Problem::new(
-            ErrorCode::BadGateway,
-            format!("An event of the stream cannot be read: {error}."),
-        ))
-    };
-    let mut streamed = 0;
-    while let Some(event) = stream.next().await {
-        let event = event.map_err(failed)?;
-        match event.event.as_str() {
-            "delta" => {
-                let delta: ReasonDelta =
-                    serde_json::from_str(&event.data).map_err(|error| unreadable(&error))?;
-                streamed += delta.text.len();
-                feed.write(step, &delta.text);
-            }
-            "done" => {
-                let reply: ReasonReply =
-                    serde_json::from_str(&event.data).map_err(|error| unreadable(&error))?;
-                // An engine that does not stream gives all its text at the end.
-                feed.write(step, reply.text.get(streamed..).unwrap_or_default());
-                return Ok(Outcome::Reasoned(Box::new(reply)));
-            }
-            "error" => {
-                let problem: Problem =
-                    serde_json::from_str(&event.data).map_err(|error| unreadable(&error))?;
-                return Err(failed(problem));
-            }
-            _ => {}
-        }
-    }
-    Err(failed(Problem::new(ErrorCode::NodeUnreachable, "The stream of the answer broke off.")))
 }
 
 fn failed(problem: Problem) -> Outcome {
@@ -169,10 +84,10 @@ fn gone(node: &Handle) -> Outcome {
     Outcome::Failed { problem: Box::new(Problem::new(ErrorCode::NodeUnreachable, detail)), lost: true }
 }
 
-fn learn(hub: &Hub, node: &Handle, prepared: &Prepared, outcome: &Outcome, took: Duration) {
+fn learn(hub: &Hub, node: &Handle, prepared: &Prepared, reply: &NodeReply, took: Duration) {
     let total_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    hub.registry.learn(|costs| match outcome {
-        Outcome::Reasoned(reply) => {
+    hub.registry.learn(|costs| match reply {
+        NodeReply::Reasoned(reply) => {
             let usage = &reply.usage;
             let observation = Observation {
                 tokens_in: usage.tokens_in,
@@ -185,13 +100,13 @@ fn learn(hub: &Hub, node: &Handle, prepared: &Prepared, outcome: &Outcome, took:
             };
             costs.observe(node.id, &reply.model, prepared.kind, &observation);
         }
-        Outcome::Executed(reply) if !reply.repeated => {
-            if let Body::Execute(request) = &prepared.body {
+        NodeReply::Executed(reply) if !reply.repeated => {
+            if let NodeRequest::Execute(request) = &prepared.request {
                 costs.observe_tool(node.id, &request.tool, total_ms);
             }
         }
-        Outcome::Recalled(_) => costs.observe_memory(node.id, StepKind::Recall, total_ms),
-        Outcome::Remembered(_) => costs.observe_memory(node.id, StepKind::Remember, total_ms),
-        Outcome::Executed(_) | Outcome::Failed { .. } => {}
+        NodeReply::Recalled(_) => costs.observe_memory(node.id, StepKind::Recall, total_ms),
+        NodeReply::Remembered(_) => costs.observe_memory(node.id, StepKind::Remember, total_ms),
+        NodeReply::Executed(_) => {}
     });
 }

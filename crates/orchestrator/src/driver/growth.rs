@@ -1,5 +1,6 @@
 //! Which steps a task begins with, and how its graph goes on.
 
+use jiff::Timestamp;
 use kamil_plan::{
     Growth, Task,
     graph::{self, Author},
@@ -24,7 +25,7 @@ const ANSWER: &str = "answer";
 const REMEMBER: &str = "remember";
 
 /// The steps that a task begins with: those that were given, or the answer at once, or what comes before it.
-pub(crate) fn first_steps(request: &TaskRequest, registry: &Registry) -> Vec<StepSpec> {
+pub(crate) fn first_steps(request: &TaskRequest, registry: &Registry, now: Timestamp) -> Vec<StepSpec> {
     if let Some(steps) = &request.steps {
         return steps.clone();
     }
@@ -35,7 +36,7 @@ pub(crate) fn first_steps(request: &TaskRequest, registry: &Registry) -> Vec<Ste
         return step(RECALL, StepKind::Recall, &[]).into_iter().collect();
     }
     let tools = registry.tools();
-    let ctx = Context { request, tools: &tools, recall: None, now: crate::journal::now() };
+    let ctx = Context { request, tools: &tools, recall: None, now };
     plan_or_answer(&ctx, &[])
 }
 

@@ -18,6 +18,7 @@ use super::{
     attempt::{Ended, Outcome},
     growth, labelling, request,
 };
+use crate::link::NodeReply;
 
 /// Replies to a `plan` step that one model may get wrong: the first and two repairs.
 const REPLIES_OF_ONE_MODEL: u32 = 3;
@@ -34,8 +35,8 @@ impl Driver {
     pub(super) fn take_outcome(&mut self, ended: Ended) {
         let Ended { step, number, outcome } = ended;
         match outcome {
-            Outcome::Reasoned(reply) => self.reasoned(step, number, &reply),
-            Outcome::Executed(reply) => {
+            Outcome::Replied(NodeReply::Reasoned(reply)) => self.reasoned(step, number, &reply),
+            Outcome::Replied(NodeReply::Executed(reply)) => {
                 let labels = labels::join([&self.input_labels(&step), &reply.labels]);
                 let result = StepOutput {
                     output: bounded(reply.output),
@@ -46,8 +47,8 @@ impl Driver {
                 };
                 self.advance(Input::Succeeded { step, attempt: number, result, then: Growth::default() });
             }
-            Outcome::Recalled(reply) => self.recalled(step, number, *reply),
-            Outcome::Remembered(reply) => {
+            Outcome::Replied(NodeReply::Recalled(reply)) => self.recalled(step, number, *reply),
+            Outcome::Replied(NodeReply::Remembered(reply)) => {
                 let labels = self.input_labels(&step);
                 let output = serde_json::to_value(&reply).unwrap_or_default();
                 let result = plain(output, labels);

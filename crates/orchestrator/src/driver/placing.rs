@@ -19,6 +19,7 @@ use super::{
     growth, left_ms,
     request::{self, Hints, Prepared},
 };
+use crate::link::NodeRequest;
 
 /// A step that waits for a node is looked at again this often, though nothing has been heard.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -181,7 +182,7 @@ impl Driver {
         };
         let number = step.attempt;
         let mut prepared = prepared;
-        if let (request::Body::Reason(request), Some(model)) = (&mut prepared.body, chosen.model) {
+        if let (NodeRequest::Reason(request), Some(model)) = (&mut prepared.request, chosen.model) {
             request.model = Some(model);
         }
         let busy = self.hub.registry.occupy(&node, chosen.predicted_ms);

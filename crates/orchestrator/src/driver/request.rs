@@ -1,6 +1,5 @@
 //! From a ready step to the request that a node gets, and what it needs of the node.
 
-use kamil_node::Method;
 use kamil_plan::{RetryClass, Step, Task, labels};
 use kamil_protocol::{
     ErrorCode, StepId,
@@ -13,7 +12,10 @@ use kamil_protocol::{
 use serde_json::Value;
 
 use super::labelling;
-use crate::planner::{self, Context, StepResult};
+use crate::{
+    link::NodeRequest,
+    planner::{self, Context, StepResult},
+};
 
 /// Longest time that an LLM node has for one request.
 const REASON_LEASE_MS: u64 = 600_000;
@@ -26,22 +28,13 @@ const TOOL_LIMIT_MS: u64 = 120_000;
 /// What a model is expected to write unless it is limited.
 const EXPECTED_TOKENS_OUT: u32 = 256;
 
-/// The body of a request.
-#[derive(Clone, Debug)]
-pub(super) enum Body {
-    Reason(Box<ReasonRequest>),
-    Execute(Box<ExecuteRequest>),
-    Recall(RecallRequest),
-    Remember(RememberRequest),
-}
-
 /// A ready step with its request.
 #[derive(Clone, Debug)]
 pub(super) struct Prepared {
     pub(super) step: StepId,
     pub(super) kind: StepKind,
     pub(super) needs: StepNeeds,
-    pub(super) body: Body,
+    pub(super) request: NodeRequest,
     pub(super) lease_ms: u64,
 }
 
@@ -85,34 +78,19 @@ pub(super) fn prepare(
         StepKind::Plan | StepKind::Reason | StepKind::Answer => REASON_LEASE_MS,
     };
     let lease_ms = limit.min(left_ms);
-    let body = match step.spec.kind {
-        StepKind::Recall => Body::Recall(recall(ctx)),
+    let request = match step.spec.kind {
+        StepKind::Recall => NodeRequest::Recall(recall(ctx)),
         StepKind::Remember => match remember(ctx, task) {
-            Some(request) => Body::Remember(request),
+            Some(request) => NodeRequest::Remember(request),
             None => return Ok(None),
         },
-        StepKind::Tool => Body::Execute(Box::new(execute(ctx, task, step, lease_ms)?)),
+        StepKind::Tool => NodeRequest::Execute(Box::new(execute(ctx, task, step, lease_ms)?)),
         StepKind::Plan | StepKind::Reason | StepKind::Answer => {
-            Body::Reason(Box::new(reason(ctx, task, step, hints, lease_ms)?))
+            NodeRequest::Reason(Box::new(reason(ctx, task, step, hints, lease_ms)?))
         }
     };
-    let needs = needs(ctx, step, &body);
-    Ok(Some(Prepared { step: step.id().clone(), kind: step.spec.kind, needs, body, lease_ms }))
-}
-
-impl Body {
-    pub(super) const fn path(&self) -> &'static str {
-        match self {
-            Self::Reason(_) => "/v1/reason",
-            Self::Execute(_) => "/v1/execute",
-            Self::Recall(_) => "/v1/recall",
-            Self::Remember(_) => "/v1/remember",
-        }
-    }
-
-    pub(super) const fn method() -> Method {
-        Method::POST
-    }
+    let needs = needs(ctx, step, &request);
+    Ok(Some(Prepared { step: step.id().clone(), kind: step.spec.kind, needs, request, lease_ms }))
 }
 
 fn descriptor<'a>(ctx: &Context<'a>, step: &Step) -> Option<&'a ToolDescriptor> {
@@ -186,7 +164,7 @@ fn reason(
     Ok(request)
 }
 
-fn needs(ctx: &Context<'_>, step: &Step, body: &Body) -> StepNeeds {
+fn needs(ctx: &Context<'_>, step: &Step, request: &NodeRequest) -> StepNeeds {
     let mut needs = StepNeeds {
         kind: step.spec.kind,
         tool: step.spec.tool.clone(),
@@ -197,7 +175,7 @@ fn needs(ctx: &Context<'_>, step: &Step, body: &Body) -> StepNeeds {
         memory_bytes: 0,
         accelerator: None,
     };
-    if let Body::Reason(request) = body {
+    if let NodeRequest::Reason(request) = request {
         let bytes: usize = request.messages.iter().map(|message| message.content.len() + 16).sum();
         // English text has about four bytes to a token.
         needs.tokens_in = u32::try_from(bytes / 4).unwrap_or(u32::MAX);

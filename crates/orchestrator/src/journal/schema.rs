@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::JournalError;
+use super::{Disk, JournalError};
 
 const APPLICATION_ID: i32 = 0x4b6d_6c4a;
 const VERSION: i32 = 1;
@@ -38,13 +38,14 @@ CREATE TABLE checkpoints (
 const FLEET: &str = "CREATE TABLE IF NOT EXISTS fleet (node BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;";
 
 /// Opens the database, and makes its tables if it is new.
-pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
+pub(super) fn open(path: &Path, disk: &Disk) -> Result<Connection, JournalError> {
+    let synchronous = if matches!(disk, Disk::Synced) { "FULL" } else { "OFF" };
     let damaged = |error: &rusqlite::Error| damage(path, error);
     let connection = Connection::open(path).map_err(|error| damaged(&error))?;
     let prepare = || -> rusqlite::Result<(i32, i32)> {
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "synchronous", synchronous)?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         connection.pragma_update(None, "cache_size", -16_384)?;
         let application = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;

@@ -169,12 +169,14 @@ mod tests {
     use kamil_protocol::{TaskId, event::TaskEvent, task::TaskStatus};
 
     use super::*;
-    use crate::journal::{Beginning, Entry, Journal, now};
+    use crate::journal::{Beginning, Disk, Entry, Journal};
 
     /// A journal with ended tasks, and one that has not ended after the newest head.
     async fn written(folder: &Path) -> (std::path::PathBuf, VerifierKey) {
         let path = folder.join("journal.db");
-        let (journal, thread) = Journal::open(&path, folder, &kamil_node::Metrics::new(), None).unwrap();
+        let metrics = kamil_node::Metrics::new();
+        let (journal, writer) = Journal::open(&path, folder, &metrics, None, Disk::Synced).unwrap();
+        let thread = std::thread::spawn(|| writer.run());
         for number in 0..9 {
             let mut events = vec![TaskEvent::Degraded { reason: format!("reason {number}") }];
             if number < 8 {
@@ -186,7 +188,8 @@ mod tests {
             }
             let entries = events.into_iter().map(|event| Entry::new(event).unwrap()).collect();
             let beginning = Beginning { idempotency_key: None, fingerprint: [0; 32] };
-            let (_, appended) = journal.append(TaskId::generate(), now(), entries, Some(beginning)).await;
+            let at = jiff::Timestamp::UNIX_EPOCH;
+            let (_, appended) = journal.append(TaskId::generate(), at, entries, Some(beginning)).await;
             appended.unwrap();
         }
         let key = journal.verifier().clone();
@@ -196,7 +199,7 @@ mod tests {
     }
 
     fn quick(path: &Path, key: &VerifierKey) -> Result<Frontier, String> {
-        let connection = schema::open(path).unwrap();
+        let connection = schema::open(path, &Disk::Synced).unwrap();
         let (size, note, stored) = newest_checkpoint(&connection).unwrap().unwrap();
         from_newest(&connection, key, (size, &note, &stored), count(&connection).unwrap())
     }
@@ -205,7 +208,7 @@ mod tests {
     async fn a_large_journal_is_taken_up_from_its_newest_head() {
         let folder = tempfile::tempdir().unwrap();
         let (path, key) = written(folder.path()).await;
-        let connection = schema::open(&path).unwrap();
+        let connection = schema::open(&path, &Disk::Synced).unwrap();
         let mut report = VerifyReport { ok: true, records: 0, checkpoints: 0, findings: Vec::new() };
         let full = audit(&connection, &key, &mut report).unwrap();
         assert_eq!(full.size(), 17);
@@ -220,7 +223,7 @@ mod tests {
     async fn a_stored_frontier_that_was_never_signed_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let (path, key) = written(folder.path()).await;
-        let connection = schema::open(&path).unwrap();
+        let connection = schema::open(&path, &Disk::Synced).unwrap();
         let other = serde_json::to_string(&Frontier::new()).unwrap();
         connection.execute("UPDATE checkpoints SET frontier = ?1", [other]).unwrap();
         assert!(quick(&path, &key).unwrap_err().contains("frontier"));

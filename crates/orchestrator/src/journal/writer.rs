@@ -1,21 +1,25 @@
-//! The thread that writes.
+//! The one who writes.
 
 use std::{fs::File, sync::Arc, sync::PoisonError, time::Instant};
 
 use kamil_ledger::{Checkpoint, Frontier, SigningKey, leaf_hash};
+use kamil_protocol::event::EventRecord;
 use rusqlite::Connection;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
-use super::{Append, Appended, Head, JournalError, Shared, store};
+use super::{Append, Appended, Disk, Fault, Head, JournalError, Shared, moment, store};
 
 /// Most appends in one transaction.
 const MAX_GROUP: usize = 1_024;
 
-pub(super) struct Writer {
+pub(crate) struct Writer {
     connection: Connection,
     frontier: Frontier,
     key: SigningKey,
     shared: Arc<Shared>,
+    queue: mpsc::Receiver<Append>,
+    disk: Disk,
     /// Held as long as anything may be written.
     _lock: File,
 }
@@ -37,34 +41,58 @@ impl Writer {
         key: SigningKey,
         shared: Arc<Shared>,
         lock: File,
+        queue: mpsc::Receiver<Append>,
+        disk: Disk,
     ) -> Self {
         connection.set_prepared_statement_cache_capacity(32);
-        Self { connection, frontier, key, shared, _lock: lock }
+        Self { connection, frontier, key, shared, queue, disk, _lock: lock }
     }
 
     /// Writes until the last handle is gone.
-    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Append>) {
+    pub(crate) fn run(mut self) {
         let mut group = Vec::new();
-        while queue.blocking_recv_many(&mut group, MAX_GROUP) > 0 {
-            self.shared.queue.set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
-            let begun = Instant::now();
-            let written = self.write(&group);
-            self.shared.group_ms.observe(begun.elapsed());
-            match written {
-                Ok(appended) => {
-                    for (append, appended) in group.drain(..).zip(appended) {
-                        // A caller that has gone away needs no answer; what it wrote stays.
-                        let _ = append.reply.send((append.entries, Ok(appended)));
-                    }
+        while self.queue.blocking_recv_many(&mut group, MAX_GROUP) > 0 {
+            if !self.turn(&mut group) {
+                return;
+            }
+        }
+    }
+
+    /// Writes on the runtime's own thread, until the orchestrator stops or its machine does.
+    pub(crate) async fn run_here(mut self, stop: CancellationToken) {
+        let mut group = Vec::new();
+        loop {
+            let waiting = self.queue.recv_many(&mut group, MAX_GROUP);
+            if stop.run_until_cancelled(waiting).await.is_none_or(|appends| appends == 0)
+                || !self.turn(&mut group)
+            {
+                return;
+            }
+        }
+    }
+
+    /// Writes a group and answers it. Returns whether there is anyone left to write.
+    fn turn(&mut self, group: &mut Vec<Append>) -> bool {
+        self.shared.queue.set(i64::try_from(self.queue.len()).unwrap_or(i64::MAX));
+        let begun = Instant::now();
+        let written = self.write(group);
+        self.shared.group_ms.observe(begun.elapsed());
+        match written {
+            Ok(appended) => {
+                for (append, appended) in group.drain(..).zip(appended) {
+                    // A caller that has gone away needs no answer; what it wrote stays.
+                    let _ = append.reply.send((append.entries, Ok(appended)));
                 }
-                Err(error) => {
-                    tracing::error!(%error, appends = group.len(), "a transaction of the journal failed");
-                    for append in group.drain(..) {
-                        let _ = append.reply.send((append.entries, Err(error.clone())));
-                    }
+            }
+            Err(JournalError::Closed) => return false,
+            Err(error) => {
+                tracing::error!(%error, appends = group.len(), "a transaction of the journal failed");
+                for append in group.drain(..) {
+                    let _ = append.reply.send((append.entries, Err(error.clone())));
                 }
             }
         }
+        true
     }
 
     /// One transaction: all of the group, or nothing.
@@ -80,7 +108,17 @@ impl Writer {
         if let Some(head) = &head {
             store::insert_checkpoint(&self.connection, head, &frontier)?;
         }
-        transaction.commit()?;
+        match &self.disk {
+            Disk::Synced => transaction.commit()?,
+            Disk::Simulated(faults) => {
+                let records = records(group, &appended);
+                pass(faults.before_commit(&records))?;
+                transaction.commit()?;
+                if faults.after_commit(&records) == Fault::Crash {
+                    return Err(JournalError::Closed);
+                }
+            }
+        }
         self.shared.groups.inc();
         self.shared.records.add(frontier.size() - self.frontier.size());
         self.frontier = frontier;
@@ -89,6 +127,30 @@ impl Writer {
         }
         Ok(appended)
     }
+}
+
+fn pass(fault: Fault) -> Result<(), JournalError> {
+    match fault {
+        Fault::None => Ok(()),
+        Fault::Full => Err(JournalError::Full),
+        Fault::Crash => Err(JournalError::Closed),
+    }
+}
+
+/// What a group has written.
+fn records(group: &[Append], appended: &[Appended]) -> Vec<EventRecord> {
+    let mut records = Vec::new();
+    for (append, appended) in group.iter().zip(appended) {
+        let Appended::At(first) = appended else { continue };
+        let entries = (*first..).zip(&append.entries);
+        records.extend(entries.map(|(seq, entry)| EventRecord {
+            seq,
+            task: append.task,
+            at: append.at,
+            event: entry.event.clone(),
+        }));
+    }
+    records
 }
 
 fn insert(
@@ -105,15 +167,12 @@ fn insert(
         }
         store::insert_task(connection, append.task, key, &beginning.fingerprint)?;
     }
-    let first = frontier.size();
+    let (first, at) = (frontier.size(), moment(append.at));
     for entry in &append.entries {
         let body = &entry.body;
         let seq = frontier.size();
         // The canonical bytes of `kamil_ledger::LeafRecord`; neither a moment nor an id has a character to escape.
-        let leaf = format!(
-            "{{\"at\":\"{}\",\"body\":{body},\"seq\":{seq},\"task\":\"{}\"}}",
-            append.at, append.task
-        );
+        let leaf = format!("{{\"at\":\"{at}\",\"body\":{body},\"seq\":{seq},\"task\":\"{}\"}}", append.task);
         let hash = leaf_hash(leaf.as_bytes());
         store::insert_record(connection, seq, append.task, leaf.as_bytes(), &hash)?;
         frontier.push(hash);
