@@ -3,7 +3,10 @@
 use jsonschema::error::ValidationErrorKind;
 use serde_json::{Map, Value};
 
-use crate::reference::Reference;
+use crate::{
+    reference::Reference,
+    schema::{Shape, Types, misfit},
+};
 
 /// Most violations that are told at once.
 const MAX_TOLD: usize = 4;
@@ -32,6 +35,39 @@ pub(crate) fn check(
         })
         .collect();
     if told.is_empty() { Ok(()) } else { Err(told.join("; ")) }
+}
+
+/// Checks that what a reference refers to may be what `schema` wants where it stands.
+///
+/// # Errors
+/// What does not fit, as a sentence without its end.
+pub(crate) fn check_reference(
+    schema: &Value,
+    reference: &Reference,
+    producer: &Shape<'_>,
+) -> Result<(), String> {
+    let given = producer.at(&reference.path).map_err(|reason| impossible(reference, &reason))?;
+    // What the schema knows nothing of is judged as a whole, with the rest of the arguments.
+    let Ok(wanted) = Shape::of(schema).at(&reference.at) else { return Ok(()) };
+    let Some((has, wants)) = misfit(&given, &wanted) else { return Ok(()) };
+    let of = match reference.path.as_str() {
+        "" => format!("the output of step `{}`", reference.step),
+        path => format!("`{path}` of step `{}`", reference.step),
+    };
+    let items = if given.types() == Types::LIST && wanted.types() != Types::LIST {
+        "; to run the step once for each item, use `for_each`"
+    } else if has != given.types() {
+        " (of each item)"
+    } else {
+        ""
+    };
+    Err(format!("at `{}`: {of} is {has}, but {wants} is wanted{items}", reference.at))
+}
+
+/// Why a pointer into an output cannot be right.
+pub(crate) fn impossible(reference: &Reference, reason: &str) -> String {
+    let Reference { at, step, path } = reference;
+    format!("at `{at}`: step `{step}` never returns anything at `{path}`: {reason}")
 }
 
 fn excused(path: &str, kind: &ValidationErrorKind, references: &[Reference]) -> bool {

@@ -51,21 +51,33 @@ impl Task {
         }
     }
 
+    /// How far a step that runs over a list has come.
+    fn items_left(&self, step: &Step) -> Option<String> {
+        if step.status.is_final() || step.items.is_empty() {
+            return None;
+        }
+        let ended = self.items(step).filter(|item| item.status.is_final()).count();
+        Some(format!("{ended} of its {} items have ended.", step.items.len()))
+    }
+
     fn step_document(&self, step: &Step) -> StepDoc {
         StepDoc {
             id: step.id().clone(),
             kind: step.spec.kind,
             status: step.status,
             depends_on: self.dependencies(step).map(|needed| needed.id().clone()).collect(),
+            added_by: step.cause.clone(),
             tool: step.spec.tool.clone(),
             inputs: step.spec.inputs.clone(),
+            for_each: step.spec.for_each.clone(),
+            when: step.spec.when.clone(),
             output: step.output.as_deref().cloned(),
             error: step.error.clone(),
             node: step.node,
             model: step.model.clone(),
             attempt: step.attempt,
             placement: step.placement.as_deref().cloned(),
-            waiting: step.waiting.clone(),
+            waiting: step.waiting.clone().or_else(|| self.items_left(step)),
             specialization: step.spec.specialization.clone(),
             labels: step.labels.clone(),
             plan_labels: Some(step.plan_labels.clone()),

@@ -7,14 +7,17 @@ use kamil_protocol::{
 };
 
 use crate::{
-    arguments,
+    arguments, checks,
     reference::{self, Reference},
+    schema::Shape,
 };
 
 /// Longest chain of steps that wait for each other.
 pub const MAX_DEPTH: usize = 32;
 /// Names that Kamil gives to its own steps; a plan must not use them.
-pub const RESERVED: &[&str] = &["recall", "plan", "answer", "remember"];
+pub const RESERVED: &[&str] = &["recall", "plan", "plan2", "plan3", "answer", "remember"];
+/// Room that a model's plan leaves for steps of Kamil's own: two more plans, the answer, and remembering.
+const OWN_STEPS: usize = 4;
 
 /// Why steps cannot be added, in words for people and models.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +36,7 @@ impl PlanError {
         Self { code, step: Some(step.clone()), detail }
     }
 
-    fn plan(step: &StepId, detail: String) -> Self {
+    pub(crate) fn plan(step: &StepId, detail: String) -> Self {
         Self::of(ErrorCode::PlanInvalid, step, detail)
     }
 }
@@ -67,27 +70,48 @@ pub fn validate(
     added: &[StepSpec],
     tools: &[ToolDescriptor],
 ) -> Result<(), PlanError> {
-    if existing.len() + added.len() > MAX_STEPS {
-        let count = existing.len() + added.len();
-        let detail = format!("the graph would have {count} steps; at most {MAX_STEPS} are possible");
-        return Err(PlanError { code: ErrorCode::PlanInvalid, step: None, detail });
-    }
     let all: Vec<&StepSpec> = existing.iter().copied().chain(added).collect();
+    check_size(author, &all)?;
     let mut edges = Vec::with_capacity(all.len());
     for (place, spec) in all.iter().enumerate() {
-        let references = reference::collect(&spec.inputs)
+        let needs = reference::needs(spec)
             .map_err(|error| PlanError::plan(&spec.id, format!("step `{}`: {error}", spec.id)))?;
         if place >= existing.len() {
             check_name(author, &all, place)?;
             check_kind(author, spec)?;
+            checks::bounds(spec)?;
         }
-        edges.push(dependencies(&all, spec, &references)?);
-        if place >= existing.len() && spec.kind == StepKind::Tool {
-            check_tool(spec, &references, tools)?;
+        edges.push(dependencies(&all, spec, &needs.steps)?);
+        if place >= existing.len() {
+            checks::pointers(&all, spec, &needs.references, tools)?;
+            if spec.kind == StepKind::Tool {
+                check_tool(&all, spec, &needs.references, tools)?;
+            }
         }
     }
+    checks::item_names(&all, existing.len())?;
     check_ends(&all, &edges)?;
     check_depth(&all, &edges)
+}
+
+/// Counts a step that runs over a list with as many items as it may have.
+fn check_size(author: Author, all: &[&StepSpec]) -> Result<(), PlanError> {
+    let most = match author {
+        Author::Planner => MAX_STEPS - OWN_STEPS,
+        Author::Person => MAX_STEPS,
+    };
+    let waiting = all.iter().filter(|spec| !all.iter().any(|other| checks::is_item_of(&other.id, &spec.id)));
+    let items: usize = waiting.map(|spec| checks::most_items(spec)).sum();
+    let count = all.len() + items;
+    if count <= most {
+        return Ok(());
+    }
+    let of_these = match items {
+        0 => String::new(),
+        items => format!(", {items} of them for the items of lists"),
+    };
+    let detail = format!("the graph would have up to {count} steps{of_these}; at most {most} are possible");
+    Err(PlanError { code: ErrorCode::PlanInvalid, step: None, detail })
 }
 
 fn check_name(author: Author, all: &[&StepSpec], place: usize) -> Result<(), PlanError> {
@@ -128,28 +152,24 @@ fn check_kind(author: Author, spec: &StepSpec) -> Result<(), PlanError> {
     }
 }
 
-fn dependencies(
-    all: &[&StepSpec],
-    spec: &StepSpec,
-    references: &[Reference],
-) -> Result<Vec<usize>, PlanError> {
-    let named = spec.depends_on.iter().chain(references.iter().map(|reference| &reference.step));
-    let mut places = Vec::new();
-    for id in named {
-        let Some(place) = all.iter().position(|other| other.id == *id) else {
+fn dependencies(all: &[&StepSpec], spec: &StepSpec, needed: &[StepId]) -> Result<Vec<usize>, PlanError> {
+    let place = |id: &StepId| {
+        all.iter().position(|other| other.id == *id).ok_or_else(|| {
             let known: Vec<_> = all.iter().map(|other| format!("`{}`", other.id)).collect();
             let detail =
                 format!("step `{}` refers to `{id}`, which is none of {}", spec.id, known.join(", "));
-            return Err(PlanError::plan(&spec.id, detail));
-        };
-        if !places.contains(&place) {
-            places.push(place);
-        }
-    }
-    Ok(places)
+            PlanError::plan(&spec.id, detail)
+        })
+    };
+    needed.iter().map(place).collect()
 }
 
-fn check_tool(spec: &StepSpec, references: &[Reference], tools: &[ToolDescriptor]) -> Result<(), PlanError> {
+fn check_tool(
+    all: &[&StepSpec],
+    spec: &StepSpec,
+    references: &[Reference],
+    tools: &[ToolDescriptor],
+) -> Result<(), PlanError> {
     let name = spec.tool.as_deref().unwrap_or_default();
     let Some(tool) = tools.iter().find(|tool| tool.name == name) else {
         let known: Vec<_> = tools.iter().take(40).map(|tool| tool.name.as_str()).collect();
@@ -158,7 +178,17 @@ fn check_tool(spec: &StepSpec, references: &[Reference], tools: &[ToolDescriptor
             format!("step `{}` wants the tool `{name}`, which is not there; there are: {known}", spec.id);
         return Err(PlanError::of(ErrorCode::ToolUnknown, &spec.id, detail));
     };
-    arguments::check(&tool.arguments, &spec.inputs, references).map_err(|reason| {
+    let fits = || {
+        let inputs = checks::bound_inputs(spec);
+        arguments::check(&tool.arguments, &inputs, references)?;
+        for reference in references {
+            let producer = all.iter().find(|other| other.id == reference.step);
+            let producer = producer.map_or(Shape::Anything, |producer| checks::result(producer, tools));
+            arguments::check_reference(&tool.arguments, reference, &producer)?;
+        }
+        Ok(())
+    };
+    fits().map_err(|reason: String| {
         let detail = format!("step `{}`: the inputs do not fit the tool `{name}`: {reason}", spec.id);
         PlanError::of(ErrorCode::InvalidArguments, &spec.id, detail)
     })
@@ -199,7 +229,9 @@ fn check_depth(all: &[&StepSpec], edges: &[Vec<usize>]) -> Result<(), PlanError>
             }
             let below: Option<Vec<usize>> = edges[place].iter().map(|needed| depths[*needed]).collect();
             if let Some(below) = below {
-                depths[place] = Some(below.into_iter().max().unwrap_or(0) + 1);
+                // The items of a list stand between it and the step that runs over it.
+                let own = 1 + usize::from(all[place].for_each.is_some());
+                depths[place] = Some(below.into_iter().max().unwrap_or(0) + own);
                 settled = true;
             }
         }

@@ -109,6 +109,10 @@ impl<'a> Walk<'a> {
             return;
         }
         self.seen.push(step.id());
+        if step.spec.for_each.is_some() {
+            self.list(step);
+            return;
+        }
         match step.spec.kind {
             StepKind::Recall => self.memories(step),
             StepKind::Tool => {
@@ -136,12 +140,23 @@ impl<'a> Walk<'a> {
         self.plan(step);
     }
 
+    /// What a step that runs over a list returns is what its items returned, as many as the list had.
+    fn list(&mut self, step: &'a Step) {
+        let over = step.spec.for_each.as_ref().and_then(|for_each| self.task.step(&for_each.over.from));
+        for step in over.into_iter().chain(self.task.items(step)) {
+            self.output(step);
+        }
+        self.plan(step);
+    }
+
     fn plan(&mut self, step: &'a Step) {
         if step.plan_labels.is_trusted() {
             return;
         }
-        if let Some(cause) = step.cause.as_ref().and_then(|cause| self.task.step(cause)) {
-            self.output(cause);
+        match step.cause.as_ref().and_then(|cause| self.task.step(cause)) {
+            Some(list) if list.spec.for_each.is_some() => self.plan(list),
+            Some(cause) => self.output(cause),
+            None => {}
         }
     }
 

@@ -10,13 +10,17 @@
 //! The same events in give the same state, and the same input the same decision: replay is exact.
 
 mod arguments;
+mod checks;
+mod condition;
 mod decide;
 mod document;
 mod failure;
 pub mod graph;
 mod guard;
 pub mod labels;
+mod map;
 pub mod reference;
+mod schema;
 mod settle;
 mod step;
 mod task;

@@ -1,7 +1,9 @@
 //! References between steps: `{"$from": "step", "path": "/json/pointer"}` (RFC 6901), anywhere inside the inputs.
 
-use kamil_protocol::StepId;
+use kamil_protocol::{StepId, task::StepSpec};
 use serde_json::{Map, Value};
+
+use crate::map;
 
 /// Deepest nesting of inputs.
 pub const MAX_INPUT_DEPTH: usize = 32;
@@ -14,6 +16,16 @@ pub enum ReferenceError {
         "at `{at}`: a reference is {{\"$from\": \"step\", \"path\": \"/pointer\"}} and nothing else; {reason}"
     )]
     Form {
+        /// JSON pointer to the object in the inputs.
+        at: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An object with `$item` that has another form than an item, or stands in a step that does not run over a list.
+    #[error(
+        "at `{at}`: an item is {{\"$item\": \"/pointer\"}} and nothing else, in a step with `for_each`; {reason}"
+    )]
+    Item {
         /// JSON pointer to the object in the inputs.
         at: String,
         /// What is wrong with it.
@@ -55,10 +67,39 @@ pub struct Reference {
     pub path: String,
 }
 
+/// What a step refers to.
+pub(crate) struct Needs {
+    /// The references in its inputs; for a step that runs over a list: in those of its first item.
+    pub(crate) references: Vec<Reference>,
+    /// The steps it depends on: those named, those of its inputs, of its list and of its condition. Without repeats.
+    pub(crate) steps: Vec<StepId>,
+}
+
+/// What the step refers to.
+///
+/// # Errors
+/// [`ReferenceError::Form`], [`ReferenceError::Item`] or [`ReferenceError::TooDeep`].
+pub(crate) fn needs(spec: &StepSpec) -> Result<Needs, ReferenceError> {
+    let references = match &spec.for_each {
+        None => collect(&spec.inputs)?,
+        Some(for_each) => collect(&map::bind(&spec.inputs, &for_each.over, 0)?.0)?,
+    };
+    let of_inputs = references.iter().map(|reference| &reference.step);
+    let of_list = spec.for_each.iter().map(|for_each| &for_each.over.from);
+    let of_condition = spec.when.iter().map(|condition| &condition.value.from);
+    let mut steps: Vec<StepId> = Vec::new();
+    for id in spec.depends_on.iter().chain(of_inputs).chain(of_list).chain(of_condition) {
+        if !steps.contains(id) {
+            steps.push(id.clone());
+        }
+    }
+    Ok(Needs { references, steps })
+}
+
 /// All references in the inputs, in their order.
 ///
 /// # Errors
-/// [`ReferenceError::Form`] or [`ReferenceError::TooDeep`].
+/// [`ReferenceError::Form`], [`ReferenceError::TooDeep`], or [`ReferenceError::Item`] at an item that belongs to no list.
 pub fn collect(inputs: &Map<String, Value>) -> Result<Vec<Reference>, ReferenceError> {
     let mut found = Vec::new();
     let mut at = String::new();
@@ -88,6 +129,10 @@ fn walk(
             if let Some((step, path)) = parse(members, at)? {
                 found.push(Reference { at: at.clone(), step, path: path.to_owned() });
                 return Ok(());
+            }
+            if members.contains_key("$item") {
+                let reason = "this step has none".to_owned();
+                return Err(ReferenceError::Item { at: at.clone(), reason });
             }
             for (name, member) in members {
                 nested(at, name, |at| walk(member, at, depth + 1, found))?;
@@ -169,7 +214,7 @@ fn look_up<'a>(
     }
 }
 
-fn shape(value: &Value) -> String {
+pub(crate) fn shape(value: &Value) -> String {
     match value {
         Value::Object(members) => {
             let names: Vec<_> = members.keys().take(20).map(|name| format!("`{name}`")).collect();
@@ -209,7 +254,7 @@ pub(crate) fn below(at: &str, segment: &str) -> String {
     format!("{at}/{}", segment.replace('~', "~0").replace('/', "~1"))
 }
 
-fn nested<T>(at: &mut String, segment: &str, then: impl FnOnce(&mut String) -> T) -> T {
+pub(crate) fn nested<T>(at: &mut String, segment: &str, then: impl FnOnce(&mut String) -> T) -> T {
     let length = at.len();
     *at = below(at, segment);
     let result = then(at);
@@ -262,6 +307,8 @@ mod tests {
             let inputs = inputs(&json!({"a": bad}));
             assert!(matches!(collect(&inputs), Err(ReferenceError::Form { .. })), "{inputs:?}");
         }
+        let item = inputs(&json!({"a": {"$item": ""}}));
+        assert!(matches!(collect(&item), Err(ReferenceError::Item { .. })));
         let deep = (0..40).fold(json!(1), |inner, _| json!([inner]));
         assert_eq!(collect(&inputs(&json!({"a": deep}))), Err(ReferenceError::TooDeep));
     }

@@ -7,7 +7,7 @@ use kamil_protocol::{
 };
 use serde_json::Value;
 
-use crate::{step::Step, task::Task};
+use crate::{condition, step::Step, task::Task};
 
 /// Something for the driver to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,8 @@ pub enum Effect {
 }
 
 impl Task {
-    /// The events that follow from the state alone: steps that can never run, and the end of the task.
+    /// The events that follow from the state alone: steps that can never run or whose condition does not hold, the items and the
+    /// results of steps that run over a list, and the end of the task.
     #[must_use]
     pub fn settle(&self) -> Vec<TaskEvent> {
         if self.ended.is_some() {
@@ -33,6 +34,14 @@ impl Task {
         let hopeless: Vec<_> = self.steps.iter().filter_map(|step| self.hopeless(step)).collect();
         if !hopeless.is_empty() {
             return hopeless;
+        }
+        let unwanted: Vec<_> = self.steps.iter().filter_map(|step| self.unwanted(step)).collect();
+        if !unwanted.is_empty() {
+            return unwanted;
+        }
+        // One at a time: each takes of the room that is left in the graph.
+        if let Some(events) = self.steps.iter().find_map(|step| self.map_turn(step)) {
+            return events;
         }
         if self.steps.iter().all(|step| step.status.is_final()) {
             vec![self.completion()]
@@ -70,9 +79,24 @@ impl Task {
             Some(error) => (error.code, error.detail.as_str()),
             None => (ErrorCode::Internal, "it failed"),
         };
-        let detail = format!("Not run, because step `{}`, which it needs, failed: {why}", lost.id());
+        let item = self.items(step).any(|item| item.id() == lost.id());
+        let detail = if item {
+            format!("Step `{}`, one of its items, failed: {why}", lost.id())
+        } else {
+            format!("Not run, because step `{}`, which it needs, failed: {why}", lost.id())
+        };
         let error = StepError { code, detail, next_step: None };
         Some(TaskEvent::StepFailed { step: id, attempt: 0, error, retry: false })
+    }
+
+    /// The cancellation of a step whose condition does not hold.
+    fn unwanted(&self, step: &Step) -> Option<TaskEvent> {
+        let when = step.spec.when.as_ref()?;
+        if step.status != StepStatus::Pending || !self.satisfied(step) || self.permitted(step) {
+            return None;
+        }
+        let reason = condition::refusal(when, self.looked_at(when));
+        Some(TaskEvent::StepCancelled { step: step.id().clone(), reason })
     }
 
     fn completion(&self) -> TaskEvent {
@@ -102,8 +126,12 @@ impl Task {
             });
             return TaskEvent::TaskCompleted { status: TaskStatus::Failed, answer: None, error: Some(error) };
         }
-        let last = self.steps.iter().rev().find(|step| step.spec.kind != StepKind::Remember);
-        let answer = last.and_then(|step| step.output.as_deref()).map(text);
+        let items: Vec<usize> = self.steps.iter().flat_map(|step| &step.items).copied().collect();
+        let speaks = |place: usize, step: &Step| {
+            step.spec.kind != StepKind::Remember && step.output.is_some() && !items.contains(&place)
+        };
+        let last = self.steps.iter().enumerate().rev().find(|(place, step)| speaks(*place, step));
+        let answer = last.and_then(|(_, step)| step.output.as_deref()).map(text);
         TaskEvent::TaskCompleted { status: TaskStatus::Succeeded, answer, error: None }
     }
 
@@ -115,7 +143,9 @@ impl Task {
             users.peek().is_some() && users.all(Step::tolerates_failure)
         };
         let optional = matches!(step.spec.kind, StepKind::Recall | StepKind::Remember);
-        step.status != StepStatus::Succeeded && !optional && !tolerated()
+        // What is cancelled though the task goes on has a condition that does not hold, or needs such a step.
+        let ended_well = matches!(step.status, StepStatus::Succeeded | StepStatus::Cancelled);
+        !ended_well && !optional && !tolerated()
     }
 }
 

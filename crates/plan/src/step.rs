@@ -27,7 +27,7 @@ pub struct Step {
     pub labels: Option<Labels>,
     /// Labels on the literals among its inputs: those of the plan that wrote them.
     pub plan_labels: Labels,
-    /// The step whose result called for it.
+    /// The step whose end called for it.
     pub cause: Option<StepId>,
     /// Why the last attempt ended without an output.
     pub error: Option<StepError>,
@@ -61,6 +61,8 @@ pub struct Step {
     /// Tokens written.
     pub tokens_out: Option<u32>,
     pub(crate) dependencies: Vec<usize>,
+    /// For a step that runs over a list, once that is there: the places of its items' steps, in the order of the items.
+    pub(crate) items: Vec<usize>,
     pub(crate) failures: u32,
     pub(crate) busy: u32,
     pub(crate) invalid: u32,
@@ -97,6 +99,7 @@ impl Step {
             tokens_in: None,
             tokens_out: None,
             dependencies,
+            items: Vec::new(),
             failures: 0,
             busy: 0,
             invalid: 0,

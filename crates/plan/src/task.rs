@@ -6,10 +6,11 @@ use jiff::Timestamp;
 use kamil_protocol::{
     StepId, TaskId, digest,
     event::TaskEvent,
+    flow::Condition,
     task::{Decision, Labels, MAX_STEPS, StepError, StepKind, StepSpec, StepStatus, TaskRequest, TaskStatus},
 };
 
-use crate::{labels, reference, step::Step};
+use crate::{condition, labels, reference, step::Step};
 
 /// An event that cannot have happened in the state it is applied to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -172,7 +173,7 @@ impl Task {
         }
     }
 
-    /// The steps that `step` depends on: those named and those that its inputs refer to.
+    /// The steps that `step` depends on: those named, those that it refers to, and those of its items.
     pub fn dependencies(&self, step: &Step) -> impl Iterator<Item = &Step> {
         step.dependencies.iter().filter_map(|place| self.steps.get(*place))
     }
@@ -247,7 +248,10 @@ impl Task {
                 self.in_status(step, "wait", &[StepStatus::Ready])?.waiting = Some(reason.clone());
             }
             TaskEvent::StepSucceeded { step, attempt, output, labels, enforced, tokens_in, tokens_out } => {
-                let step = self.running(step, *attempt, "success")?;
+                let step = match attempt {
+                    0 => self.gathering(step)?,
+                    _ => self.running(step, *attempt, "success")?,
+                };
                 step.status = StepStatus::Succeeded;
                 step.output = Some(Arc::new(output.clone()));
                 step.labels = Some(labels.clone());
@@ -348,6 +352,8 @@ impl Task {
             return Err(FoldError::OtherPlan(first.id.clone()));
         }
         let plan_labels = self.plan_labels(cause);
+        let list = cause.map(|cause| self.place(cause)).transpose()?;
+        let list = list.filter(|place| self.steps[*place].spec.for_each.is_some());
         let mut all: Vec<&StepId> = self.steps.iter().map(Step::id).collect();
         for spec in specs {
             let refuse = |reason| FoldError::CannotAdd { step: spec.id.clone(), reason };
@@ -357,23 +363,25 @@ impl Task {
             if all.len() == MAX_STEPS {
                 return Err(refuse("the graph is full"));
             }
+            if list.is_some_and(|place| !self.expects_items(place)) {
+                return Err(refuse("the list it is an item of does not wait for items"));
+            }
             all.push(&spec.id);
         }
         let mut added = Vec::with_capacity(specs.len());
         for spec in specs {
             let refuse = |reason| FoldError::CannotAdd { step: spec.id.clone(), reason };
-            let references =
-                reference::collect(&spec.inputs).map_err(|_| refuse("its references have no form"))?;
-            let named = spec.depends_on.iter().chain(references.iter().map(|reference| &reference.step));
-            let mut places = Vec::new();
-            for id in named {
-                let place = all.iter().position(|known| *known == id);
-                let place = place.ok_or_else(|| refuse("it depends on a step that is not there"))?;
-                if !places.contains(&place) {
-                    places.push(place);
-                }
-            }
+            let needs = reference::needs(spec).map_err(|_| refuse("its references have no form"))?;
+            let place = |id: &StepId| all.iter().position(|known| *known == id);
+            let places: Option<Vec<usize>> = needs.steps.iter().map(place).collect();
+            let places = places.ok_or_else(|| refuse("it depends on a step that is not there"))?;
             added.push(Step::new(spec.clone(), places, plan_labels.clone(), cause.cloned()));
+        }
+        if let Some(place) = list {
+            let items = self.steps.len()..self.steps.len() + added.len();
+            self.steps[place].items = items.clone().collect();
+            // It ends after its items, and what went into them goes into its output.
+            self.steps[place].dependencies.extend(items);
         }
         self.steps.extend(added);
         Ok(())
@@ -390,20 +398,50 @@ impl Task {
         }
     }
 
+    fn place(&self, id: &StepId) -> Result<usize, FoldError> {
+        let place = self.steps.iter().position(|step| step.id() == id);
+        place.ok_or_else(|| FoldError::UnknownStep(id.clone()))
+    }
+
+    fn expects_items(&self, place: usize) -> bool {
+        let step = &self.steps[place];
+        step.status == StepStatus::Pending && step.items.is_empty() && self.satisfied(step)
+    }
+
+    /// Whether all that the step waits for has ended as it must.
+    pub(crate) fn satisfied(&self, step: &Step) -> bool {
+        let tolerant = step.tolerates_failure();
+        self.dependencies(step)
+            .all(|needed| needed.status == StepStatus::Succeeded || (tolerant && needed.status.is_final()))
+    }
+
+    /// Whether the step's condition holds, if it has one.
+    pub(crate) fn permitted(&self, step: &Step) -> bool {
+        step.spec.when.as_ref().is_none_or(|when| condition::holds(&when.is, self.looked_at(when)))
+    }
+
+    /// What the condition looks at; `None` if it is not there.
+    pub(crate) fn looked_at(&self, when: &Condition) -> Option<&serde_json::Value> {
+        let output = self.step(&when.value.from)?.output.as_deref()?;
+        output.pointer(&when.value.path)
+    }
+
     fn refresh(&mut self) {
         for place in 0..self.steps.len() {
             let step = &self.steps[place];
-            if step.status != StepStatus::Pending {
-                continue;
-            }
-            let tolerant = step.tolerates_failure();
-            let satisfied = self.dependencies(step).all(|needed| {
-                needed.status == StepStatus::Succeeded || (tolerant && needed.status.is_final())
-            });
-            if satisfied {
+            let starts = step.status == StepStatus::Pending && step.spec.for_each.is_none();
+            if starts && self.satisfied(step) && self.permitted(step) {
                 self.steps[place].status = StepStatus::Ready;
             }
         }
+    }
+
+    /// A step over a list that may end now: the list is empty, or all of its items have ended.
+    fn gathering(&mut self, id: &StepId) -> Result<&mut Step, FoldError> {
+        let place = self.place(id)?;
+        let step = &self.steps[place];
+        let may = step.status == StepStatus::Pending && step.spec.for_each.is_some() && self.satisfied(step);
+        if may { Ok(&mut self.steps[place]) } else { Err(impossible(step, "success")) }
     }
 
     fn known(&mut self, id: &StepId) -> Result<&mut Step, FoldError> {

@@ -44,7 +44,8 @@ pub enum TaskEvent {
     },
     /// The graph grew.
     StepsAdded {
-        /// The step whose result called for it; absent for the first steps.
+        /// The step whose end called for it: a recall or a plan, a step that runs over a list (one step for each item), or one that
+        /// failed in a way that another plan may mend. Absent for the first steps.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cause: Option<StepId>,
         /// The new steps.
@@ -100,11 +101,11 @@ pub enum TaskEvent {
         /// What it waits for, for the person: which node is missing, or its place in the queue.
         reason: String,
     },
-    /// The node answered.
+    /// The node answered, or all items of a step that runs over a list have ended.
     StepSucceeded {
         /// The step.
         step: StepId,
-        /// The attempt that ended.
+        /// The attempt that ended; 0 for a step that runs over a list, for which no node is asked.
         attempt: u32,
         /// The result, at most 64 KiB of JSON.
         output: Value,

@@ -1,8 +1,8 @@
 //! Every message on Kamil's wire, and nothing else: no I/O, no behaviour beyond parsing.
 //!
 //! * [`id`]: typed ids. [`problem`]: error codes and RFC 9457 problem documents.
-//! * [`task`]: requests, the task document, steps. [`event`]: what the journal records and the event stream carries.
-//! * [`label`]: where a value came from and how far it may be believed. [`digest`]: what approvals are bound to.
+//! * [`task`]: requests, the task document, steps. [`flow`]: how results steer later steps. [`event`]: what the journal records and
+//!   the event stream carries. [`label`]: where a value came from and how far it may be believed. [`digest`]: what approvals are bound to.
 //! * [`node`]: registration, heartbeats, hardware. [`placement`]: why a step runs where it runs.
 //! * [`reason`], [`tool`], [`memory`]: what the three kinds of worker nodes accept and answer.
 //! * [`openai`]: the OpenAI-compatible surface. [`log`]: checkpoints and verification.
@@ -12,6 +12,7 @@
 
 pub mod digest;
 pub mod event;
+pub mod flow;
 pub mod id;
 pub mod label;
 pub mod log;

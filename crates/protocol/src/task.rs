@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::{
     ErrorCode, NodeId, SessionId, StepId, TaskId,
+    flow::{Condition, ForEach},
     label::ArgumentSpan,
     placement::Placement,
     reason::{ChatMessage, Sampling},
@@ -159,9 +160,37 @@ pub struct StepSpec {
     /// What kind of model it wants, for steps that an LLM node runs: `general`, `coding`, `math`…
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub specialization: Option<String>,
-    /// May run though a step it depends on has failed.
+    /// May run though a step it depends on has failed, whose output then reads as null.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tolerates_failure: bool,
+    /// Run it once for each item of a list; for `tool` and `reason` steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_each: Option<ForEach>,
+    /// Run it only if this holds; for `tool` and `reason` steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<Condition>,
+    /// The step fails if it has not ended this long after it could first start; 100 ms to 24 h. For `tool` and `reason` steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+}
+
+impl StepSpec {
+    /// A step without tool, inputs or conditions.
+    #[must_use]
+    pub fn new(id: StepId, kind: StepKind) -> Self {
+        Self {
+            id,
+            kind,
+            tool: None,
+            inputs: serde_json::Map::new(),
+            depends_on: Vec::new(),
+            specialization: None,
+            tolerates_failure: false,
+            for_each: None,
+            when: None,
+            deadline_ms: None,
+        }
+    }
 }
 
 /// Why an attempt at a step ended without an output.
@@ -225,14 +254,23 @@ pub struct StepDoc {
     pub kind: StepKind,
     /// Where it stands.
     pub status: StepStatus,
-    /// Steps that must end first: those named and those that `inputs` refers to.
+    /// Steps that must end first: those named, those that it refers to, and, for a step that runs over a list, those of its items.
     pub depends_on: Vec<StepId>,
+    /// The step whose end called for it; absent for the first steps of a task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added_by: Option<StepId>,
     /// The tool, for kind `tool`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool: Option<String>,
     /// As planned, references unresolved.
     #[schema(value_type = Object)]
     pub inputs: serde_json::Map<String, Value>,
+    /// The list that it runs over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_each: Option<ForEach>,
+    /// What must hold for it to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<Condition>,
     /// What it returned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Value>,

@@ -71,15 +71,8 @@ async fn run_tool(context: &Context, hub: &Hub, tool: &str, arguments: Value) ->
         return Err(Failure::usage("the arguments are not a JSON object"));
     };
     check_name(hub, tool).await?;
-    let spec = StepSpec {
-        id: step.clone(),
-        kind: StepKind::Tool,
-        tool: Some(tool.to_owned()),
-        inputs,
-        depends_on: Vec::new(),
-        specialization: None,
-        tolerates_failure: false,
-    };
+    let spec =
+        StepSpec { tool: Some(tool.to_owned()), inputs, ..StepSpec::new(step.clone(), StepKind::Tool) };
     let request =
         TaskRequest { input: format!("run {tool}"), steps: Some(vec![spec]), ..TaskRequest::default() };
     let task = hub.submit(&request).await?;

@@ -11,7 +11,6 @@ use kamil_protocol::{
     node::Role,
     task::{StepKind, StepSpec, TaskRequest},
 };
-use serde_json::Map;
 
 use super::request::results;
 use crate::{
@@ -122,12 +121,8 @@ pub(super) fn after_answer(ctx: &Context<'_>, task: &Task, answer: &str) -> Grow
 fn step(name: &str, kind: StepKind, after: &[&str]) -> Option<StepSpec> {
     let parse = |name: &str| name.parse::<StepId>().ok();
     Some(StepSpec {
-        id: parse(name)?,
-        kind,
-        tool: None,
-        inputs: Map::new(),
         depends_on: after.iter().copied().filter_map(parse).collect(),
-        specialization: None,
         tolerates_failure: matches!(kind, StepKind::Plan | StepKind::Answer),
+        ..StepSpec::new(parse(name)?, kind)
     })
 }

@@ -76,15 +76,7 @@ impl<'a> Reader<'a> {
             inputs.insert("instruction".to_owned(), Value::String(task));
             (StepKind::Reason, None, Some(wants))
         };
-        Ok(StepSpec {
-            id,
-            kind,
-            tool,
-            inputs,
-            depends_on: Vec::new(),
-            specialization,
-            tolerates_failure: false,
-        })
+        Ok(StepSpec { tool, inputs, specialization, ..StepSpec::new(id, kind) })
     }
 
     fn arguments(&mut self, signature: Option<&Signature<'_>>) -> Result<Map<String, Value>, String> {

@@ -26,15 +26,8 @@ pub fn rule_based(ctx: &Context<'_>) -> Option<Vec<StepSpec>> {
         return None;
     }
     let inputs = arguments(&Signature::of(tool), &example.arguments, &ctx.request.input)?;
-    Some(vec![StepSpec {
-        id: "s1".parse().ok()?,
-        kind: StepKind::Tool,
-        tool: Some(tool.name.clone()),
-        inputs,
-        depends_on: Vec::new(),
-        specialization: None,
-        tolerates_failure: false,
-    }])
+    let step = StepSpec::new("s1".parse().ok()?, StepKind::Tool);
+    Some(vec![StepSpec { tool: Some(tool.name.clone()), inputs, ..step }])
 }
 
 /// The example's arguments as far as the request bears them out; none if a required one is missing then.

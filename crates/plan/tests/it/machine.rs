@@ -4,7 +4,10 @@ use kamil_protocol::{
     ErrorCode, NodeId, TaskId,
     event::TaskEvent,
     placement::Placement,
-    task::{ApprovalRequest, Decision, StepError, StepKind, StepSpec, StepStatus, TaskRequest, TaskStatus},
+    task::{
+        ApprovalRequest, Decision, Labels, StepError, StepKind, StepSpec, StepStatus, TaskRequest, TaskStatus,
+    },
+    tool::SideEffect,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -13,19 +16,23 @@ use crate::{id, spec};
 
 const AT: Timestamp = Timestamp::UNIX_EPOCH;
 
-fn task(steps: Vec<StepSpec>) -> Task {
+pub(crate) fn task(steps: Vec<StepSpec>) -> Task {
     let request = TaskRequest { input: "hello".to_owned(), ..TaskRequest::default() };
     let events = Task::begin(request, None, steps);
     Task::fold(TaskId::from_uuid(Uuid::nil()), events.iter().map(|event| (AT, event))).unwrap()
 }
 
-fn start(task: &mut Task, step: &str) -> u32 {
+pub(crate) fn start(task: &mut Task, step: &str) -> u32 {
+    start_as(task, step, None)
+}
+
+pub(crate) fn start_as(task: &mut Task, step: &str, effect: Option<SideEffect>) -> u32 {
     let node = NodeId::from_uuid(Uuid::from_u128(1));
     let placed = Input::Placed {
         step: id(step),
         node,
         model: None,
-        effect: None,
+        effect,
         lease_ms: 1,
         placement: Placement::default(),
     };
@@ -33,7 +40,7 @@ fn start(task: &mut Task, step: &str) -> u32 {
     task.step(&id(step)).unwrap().attempt
 }
 
-fn succeed(task: &mut Task, step: &str, output: Value, steps: Vec<StepSpec>) {
+pub(crate) fn succeed(task: &mut Task, step: &str, output: Value, steps: Vec<StepSpec>) {
     let attempt = start(task, step);
     let result = StepOutput {
         output,
@@ -46,14 +53,25 @@ fn succeed(task: &mut Task, step: &str, output: Value, steps: Vec<StepSpec>) {
     task.advance(AT, Input::Succeeded { step: id(step), attempt, result, then }).unwrap();
 }
 
-fn fail(task: &mut Task, step: &str, code: ErrorCode, class: RetryClass, lost: bool) -> Vec<TaskEvent> {
+pub(crate) fn succeed_with(task: &mut Task, step: &str, attempt: u32, output: Value, labels: Labels) {
+    let result = StepOutput { output, labels, enforced: Vec::new(), tokens_in: None, tokens_out: None };
+    task.advance(AT, Input::Succeeded { step: id(step), attempt, result, then: Growth::default() }).unwrap();
+}
+
+pub(crate) fn fail(
+    task: &mut Task,
+    step: &str,
+    code: ErrorCode,
+    class: RetryClass,
+    lost: bool,
+) -> Vec<TaskEvent> {
     let attempt = start(task, step);
     let error = StepError { code, detail: "it broke".to_owned(), next_step: None };
     let input = Input::Failed { step: id(step), attempt, error, class, lost, otherwise: Growth::default() };
     task.advance(AT, input).unwrap()
 }
 
-fn status(task: &Task, step: &str) -> StepStatus {
+pub(crate) fn status(task: &Task, step: &str) -> StepStatus {
     task.step(&id(step)).unwrap().status
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod flow;
 mod graph;
 mod machine;
 mod properties;
@@ -18,13 +19,9 @@ pub(crate) fn id(name: &str) -> StepId {
 
 pub(crate) fn spec(name: &str, kind: StepKind, needs: &[&str]) -> StepSpec {
     StepSpec {
-        id: id(name),
-        kind,
         tool: (kind == StepKind::Tool).then(|| "calc.evaluate".to_owned()),
-        inputs: Map::new(),
         depends_on: needs.iter().map(|need| id(need)).collect(),
-        specialization: None,
-        tolerates_failure: false,
+        ..StepSpec::new(id(name), kind)
     }
 }
 
