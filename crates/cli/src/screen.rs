@@ -111,6 +111,7 @@ impl Screen {
                 }
             }
             TaskEvent::TaskCreated { .. }
+            | TaskEvent::ToolsChanged { .. }
             | TaskEvent::ApprovalRequested { .. }
             | TaskEvent::ApprovalDecided { .. } => {}
         }

@@ -4,7 +4,8 @@
 //! follows it share one append; only when that is durable are the requests sent.
 
 mod attempt;
-pub(crate) mod growth;
+pub(crate) mod decision;
+mod growth;
 mod labelling;
 mod outcome;
 mod placing;
@@ -15,13 +16,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
 use kamil_plan::{Input, Rejection, Task};
-use kamil_protocol::{
-    ErrorCode, Problem, StepId,
-    event::TaskEvent,
-    memory::RecallReply,
-    task::{StepKind, TaskAccepted, TaskRequest},
-    tool::ToolDescriptor,
-};
+use kamil_protocol::{ErrorCode, Problem, StepId, event::TaskEvent, task::TaskAccepted};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -31,9 +26,10 @@ use crate::{
     feed::Record,
     hub::{self, Command, Hub, Live},
     journal::{Appended, Beginning, Entry, JournalError},
-    planner::Context,
+    tool_set::ToolSet,
 };
 use attempt::{Attempt, Ended};
+use decision::Known;
 
 /// The disk being full, a task that is under way tries again this often.
 const FULL_DISK_RETRY: Duration = Duration::from_secs(1);
@@ -54,10 +50,6 @@ pub(crate) enum First {
 /// What is known of a step beyond the journal; lost at a restart.
 #[derive(Debug, Default)]
 struct Note {
-    /// The last reply that was no valid plan, and why.
-    previous: Option<(String, String)>,
-    /// The model that takes over.
-    model: Option<String>,
     /// Not to be started before.
     not_before: Option<Instant>,
     /// Since when no node could take it.
@@ -79,10 +71,7 @@ pub(crate) struct Driver {
     inbox: mpsc::Receiver<Command>,
     attempts: FuturesUnordered<BoxFuture<'static, Ended>>,
     notes: BTreeMap<StepId, Note>,
-    recall: Option<RecallReply>,
-    /// The part of it that a plan may rest on.
-    planning_recall: Option<RecallReply>,
-    tools: Arc<Vec<ToolDescriptor>>,
+    known: Known,
     batch: Batch,
     deadline: Instant,
 }
@@ -96,12 +85,17 @@ enum Wake {
 }
 
 impl Driver {
-    pub(crate) fn new(hub: Arc<Hub>, live: Arc<Live>, task: Task, inbox: mpsc::Receiver<Command>) -> Self {
+    /// `tools` are the sets of tools that the task has known, the one in force last.
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        live: Arc<Live>,
+        task: Task,
+        tools: Vec<Arc<ToolSet>>,
+        inbox: mpsc::Receiver<Command>,
+    ) -> Self {
         let now = hub.now();
         let left = left_ms(&task, now);
-        let recall = request::recalled(&task);
-        let planning_recall = recall.as_ref().map(labelling::for_planning);
-        let tools = hub.registry.tools();
+        let known = Known::of(tools, &task);
         Self {
             hub,
             live,
@@ -109,9 +103,7 @@ impl Driver {
             inbox,
             attempts: FuturesUnordered::new(),
             notes: BTreeMap::new(),
-            recall,
-            planning_recall,
-            tools,
+            known,
             batch: Batch { at: now, events: Vec::new() },
             deadline: Instant::now() + Duration::from_millis(left),
         }
@@ -128,7 +120,6 @@ impl Driver {
             First::Resumed => {
                 self.hub.await_nodes().await;
                 self.batch.at = self.hub.now();
-                self.tools = self.hub.registry.tools();
                 self.advance(Input::Restarted);
                 None
             }
@@ -256,20 +247,23 @@ impl Driver {
         }
     }
 
-    fn context(&self) -> Context<'_> {
-        let request: &TaskRequest = self.task.request();
-        Context { request, tools: &self.tools, recall: self.recall.as_ref(), now: self.task.created_at() }
-    }
-
-    /// What the prompt of a step of this kind is made of.
-    fn context_of(&self, kind: StepKind) -> Context<'_> {
-        let recall = if kind == StepKind::Plan { &self.planning_recall } else { &self.recall };
-        Context { recall: recall.as_ref(), ..self.context() }
+    /// Goes by the tools that are registered now, if any can matter.
+    fn refresh_tools(&mut self) {
+        if self.task.request().direct {
+            return;
+        }
+        let tools = self.hub.registry.tools();
+        if self.task.tools() != Some(tools.digest()) {
+            let digest = tools.digest().to_owned();
+            self.known.take(tools);
+            self.advance(Input::ToolsChanged { tools: digest });
+        }
     }
 
     fn try_advance(&mut self, input: Input) -> Result<(), Rejection> {
         let events = self.task.advance(self.batch.at, input)?;
         self.batch.events.extend(events);
+        self.known.observe(&self.task);
         Ok(())
     }
 
@@ -288,23 +282,13 @@ impl Driver {
         }
     }
 
-    /// Records something that changes nothing but what the person is told.
-    fn record(&mut self, event: TaskEvent) {
-        match self.task.apply(self.batch.at, &event) {
-            Ok(()) => self.batch.events.push(event),
-            Err(error) => tracing::error!(task = %self.task.id(), %error, "an event does not fit its task"),
-        }
-    }
-
-    fn degrade(&mut self, reason: String) {
-        if !self.task.degraded().contains(&reason) {
-            self.record(TaskEvent::Degraded { reason });
-        }
-    }
-
     fn take_batch(&mut self) -> Result<(Vec<Entry>, Timestamp), JournalError> {
         let events = std::mem::take(&mut self.batch.events);
-        let entries = events.into_iter().map(Entry::new).collect::<Result<_, _>>()?;
+        let entry = |event: TaskEvent| {
+            let tools = event.tool_set().and_then(|digest| self.known.set(digest)).cloned();
+            Entry::new(event, tools)
+        };
+        let entries = events.into_iter().map(entry).collect::<Result<_, _>>()?;
         Ok((entries, self.batch.at))
     }
 

@@ -170,6 +170,11 @@ impl Feed {
         self.lock().records.clone()
     }
 
+    /// Digests of the sets of tools that the task has known, the newest last.
+    pub(crate) fn tool_sets(&self) -> Vec<String> {
+        self.lock().records.iter().filter_map(|record| record.event.tool_set().map(str::to_owned)).collect()
+    }
+
     /// Follows from the beginning, or from after the record number `after`.
     pub(crate) fn follow(self: &Arc<Self>, after: Option<u64>) -> Follower {
         let changed = self.changed.listen();

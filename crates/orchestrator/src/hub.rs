@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    driver::{Driver, First, growth},
+    driver::{Driver, First, decision},
     feed::{Feed, Record},
     journal::{Beginning, Journal, JournalError},
     measures::Measures,
@@ -140,17 +140,17 @@ impl Hub {
         self.await_nodes().await;
         self.check_graph(&request)?;
         let fingerprint = fingerprint(&request)?;
-        let at = self.now();
-        let first = growth::first_steps(&request, &self.registry, at);
         let id = self.options.world.task_id();
-        let events = Task::begin(request, idempotency_key.clone(), first);
+        let at = self.now();
+        let (tools, memory) = (self.registry.tools(), self.registry.knows(Role::Memory));
+        let events = decision::begin(request, idempotency_key.clone(), at, &tools, memory);
         let task = Task::fold(id, events.iter().map(|event| (at, event)))
             .map_err(|error| Problem::new(ErrorCode::Internal, format!("The task cannot begin: {error}.")))?;
         let (live, inbox) = live(id);
         self.admit(id, &live)?;
         let (reply, accepted) = oneshot::channel();
         let beginning = Beginning { idempotency_key, fingerprint };
-        let driver = Driver::new(Arc::clone(self), live, task, inbox);
+        let driver = Driver::new(Arc::clone(self), live, task, vec![tools], inbox);
         self.running.spawn(driver.run(First::New { at, events, beginning, reply }));
         accepted.await.map_err(|_| Problem::from(JournalError::Closed))?
     }
@@ -198,8 +198,9 @@ impl Hub {
             let (live, inbox) = live(*id);
             live.feed.publish(self.stored(*id).await?);
             let task = fold(&live.feed).map_err(|problem| JournalError::Database(problem.detail))?;
+            let tools = self.journal.tools_of(&live.feed.tool_sets()).await?;
             self.tasks().open.insert(*id, Arc::clone(&live));
-            let driver = Driver::new(Arc::clone(self), live, task, inbox);
+            let driver = Driver::new(Arc::clone(self), live, task, tools, inbox);
             self.running.spawn(driver.run(First::Resumed));
         }
         self.measures.open_tasks.set(i64::try_from(unfinished.len()).unwrap_or(i64::MAX));

@@ -21,6 +21,8 @@ use kamil_protocol::{ErrorCode, NodeId, Problem, TaskId, event::TaskEvent};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::tool_set::ToolSet;
+
 pub use disk::{Disk, Fault, Faults};
 pub use key::verifier_key;
 pub use store::StoredRecord;
@@ -107,13 +109,15 @@ pub(crate) struct Entry {
     pub(crate) event: TaskEvent,
     /// Its canonical JSON: what the leaf of the log and the event stream both carry.
     pub(crate) body: String,
+    /// The tools that it names by their digest, to be kept with it.
+    pub(crate) tools: Option<Arc<ToolSet>>,
 }
 
 impl Entry {
-    pub(crate) fn new(event: TaskEvent) -> Result<Self, JournalError> {
+    pub(crate) fn new(event: TaskEvent, tools: Option<Arc<ToolSet>>) -> Result<Self, JournalError> {
         let value = serde_json::to_value(&event)
             .map_err(|error| JournalError::Database(format!("an event cannot be written: {error}")))?;
-        Ok(Self { body: kamil_ledger::canonical_json(&value), event })
+        Ok(Self { body: kamil_ledger::canonical_json(&value), event, tools })
     }
 }
 
@@ -241,6 +245,12 @@ impl Journal {
     /// All records of a task, in order; none if there is no such task.
     pub(crate) async fn records_of(&self, task: TaskId) -> Result<Vec<StoredRecord>, JournalError> {
         self.read(move |connection| store::records_of(connection, task)).await
+    }
+
+    /// The sets of tools that are kept under these digests, in this order; those that are not kept are left out.
+    pub(crate) async fn tools_of(&self, digests: &[String]) -> Result<Vec<Arc<ToolSet>>, JournalError> {
+        let digests = digests.to_vec();
+        self.read(move |connection| store::tools_of(connection, &digests)).await
     }
 
     /// Tasks that have not ended, oldest first.

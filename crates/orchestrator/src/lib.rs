@@ -18,6 +18,7 @@ pub mod planner;
 mod registry;
 mod service;
 mod signal;
+mod tool_set;
 mod world;
 
 pub use api::openapi;

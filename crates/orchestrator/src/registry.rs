@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     link::{Link, Network},
     signal::{Changes, Signal},
+    tool_set::ToolSet,
 };
 
 /// Most nodes that may be registered.
@@ -83,7 +84,7 @@ impl Drop for Busy {
 #[derive(Default)]
 struct Members {
     nodes: BTreeMap<NodeId, Member>,
-    tools: Arc<Vec<ToolDescriptor>>,
+    tools: Arc<ToolSet>,
 }
 
 impl Members {
@@ -100,8 +101,8 @@ impl Members {
             }
         }
         tools.sort_by(|left, right| left.name.cmp(&right.name));
-        if tools != *self.tools {
-            self.tools = Arc::new(tools);
+        if tools != **self.tools {
+            self.tools = Arc::new(ToolSet::new(tools));
         }
     }
 }
@@ -318,7 +319,7 @@ impl Registry {
     }
 
     /// The tools of all living tool nodes, by name.
-    pub(crate) fn tools(&self) -> Arc<Vec<ToolDescriptor>> {
+    pub(crate) fn tools(&self) -> Arc<ToolSet> {
         self.read(|members| Arc::clone(&members.tools))
     }
 
@@ -398,12 +399,10 @@ impl Registry {
     }
 
     /// The descriptor of a tool on a node.
-    pub(crate) fn tool(&self, node: Option<NodeId>, name: &str) -> Option<ToolDescriptor> {
+    pub(crate) fn tool(&self, node: NodeId, name: &str) -> Option<ToolDescriptor> {
         self.read(|members| {
-            let considered =
-                members.nodes.values().filter(|member| node.is_none_or(|node| node == member.doc.id));
-            let mut tools = considered.flat_map(|member| &member.doc.capabilities.tools);
-            tools.find(|tool| tool.name == name).cloned()
+            let tools = &members.nodes.get(&node)?.doc.capabilities.tools;
+            tools.iter().find(|tool| tool.name == name).cloned()
         })
     }
 

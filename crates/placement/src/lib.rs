@@ -18,5 +18,5 @@ mod words;
 
 pub use cost::{CostModel, Observation};
 pub use fleet::FleetNode;
-pub use place::{Decision, place};
+pub use place::{Decision, choose_again, place};
 pub use policy::{Avoid, Policy};

@@ -3,8 +3,9 @@
 use std::{cmp::Ordering, collections::BTreeMap, fmt::Write as _};
 
 use kamil_protocol::{
+    NodeId,
     node::{ModelOffer, Role},
-    placement::{Candidate, Placement, Rejection, StepNeeds},
+    placement::{Candidate, Placement, Rejection, StepNeeds, Weight},
 };
 
 use crate::{
@@ -82,6 +83,12 @@ struct Weighed<'a> {
     score: f64,
 }
 
+impl Weighed<'_> {
+    fn weight(&self) -> Weight {
+        Weight { score_ms: self.score, bytes: self.offer.map_or(0, |offer| offer.bytes) }
+    }
+}
+
 /// Every candidate, in the order of node ids and of the node's own models.
 fn candidates<'a>(
     states: &[NodeState<'a>],
@@ -156,6 +163,8 @@ fn weigh(found: &mut [Weighed<'_>], needs: &StepNeeds, policy: &Policy) {
         if candidate.on_battery {
             candidate.score *= policy.battery_factor;
         }
+        // As it is recorded, so that the record alone shows which is the best.
+        candidate.score = (candidate.score * 1_000.0).round() / 1_000.0;
     }
 }
 
@@ -171,9 +180,28 @@ fn specialized(offer: &ModelOffer, wanted: &str) -> bool {
 }
 
 fn better(a: &Weighed<'_>, b: &Weighed<'_>) -> Ordering {
-    let bytes = |candidate: &Weighed<'_>| candidate.offer.map_or(0, |offer| offer.bytes);
     // The list is in the order of node ids and the comparison is stable, so the rest is decided by that order.
-    a.score.total_cmp(&b.score).then(bytes(b).cmp(&bytes(a)))
+    lighter(&a.weight(), &b.weight())
+}
+
+/// Which of two candidates that fit is the better one: the sooner, then the one with the larger model.
+fn lighter(a: &Weight, b: &Weight) -> Ordering {
+    a.score_ms.total_cmp(&b.score_ms).then(b.bytes.cmp(&a.bytes))
+}
+
+/// The choice once more, among the candidates that the record says fit: node and model, or none if the record does not
+/// weigh them since nothing else fits. Nodes in `failed_on` are the choice only where no other fits.
+#[must_use]
+pub fn choose_again<'a>(placement: &'a Placement, failed_on: &[NodeId]) -> Option<(NodeId, Option<&'a str>)> {
+    let chosen = placement.chosen.iter().map(|chosen| (chosen.node, &chosen.model, chosen.weight));
+    let others = placement.rejected.iter().map(|other| (other.node, &other.model, other.weight));
+    let weighed = chosen.chain(others).filter_map(|(node, model, weight)| {
+        let weight = weight?;
+        Some((failed_on.contains(&node), weight, node, model.as_deref()))
+    });
+    // The first of equals wins, and the one that was chosen comes first: two models of one size on one node are equal.
+    let best = weighed.min_by(|a, b| a.0.cmp(&b.0).then(lighter(&a.1, &b.1)).then(a.2.cmp(&b.2)));
+    best.map(|(_, _, node, model)| (node, model))
 }
 
 /// Everything that was weighed for one step.
@@ -327,6 +355,7 @@ impl<'a> Choice<'a> {
                     name: node.name.to_owned(),
                     model: candidate.offer.map(|offer| offer.name.clone()),
                     predicted_ms: prediction.total_ms().round() as u64,
+                    weight: (fitting > 1).then(|| candidate.weight()),
                 }),
                 reasons,
                 rejected: Vec::new(),
@@ -408,6 +437,7 @@ impl<'a> Choice<'a> {
                     (Ok(prediction), Some(best)) => against(candidate, prediction, best),
                     (Ok(prediction), None) => prediction.to_string(),
                 },
+                weight: candidate.verdict.is_ok().then(|| candidate.weight()),
             }
         });
         (listed.collect(), u64::try_from(more).unwrap_or(u64::MAX))

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use kamil_protocol::{
     ErrorCode, NodeId, Problem, StepId, digest,
-    event::TaskEvent,
+    event::{Offers, RefusedPlan, TaskEvent},
     placement::Placement,
     task::{ApprovalRequest, Decision, Labels, StepError, StepKind, StepSpec, StepStatus, TaskRequest},
     tool::SideEffect,
@@ -59,6 +59,22 @@ pub enum Input {
         lease_ms: u64,
         /// Why there.
         placement: Placement,
+        /// Digest of the request.
+        request_digest: Option<String>,
+        /// What is done less well than asked.
+        degraded: Vec<String>,
+    },
+    /// Other tools are registered than the decisions knew so far.
+    ToolsChanged {
+        /// Digest of the tools.
+        tools: String,
+    },
+    /// A ready step has nothing to do.
+    Needless {
+        /// The step.
+        step: StepId,
+        /// Why not.
+        reason: String,
     },
     /// No node can take a ready step now.
     Waiting {
@@ -90,6 +106,10 @@ pub enum Input {
         class: RetryClass,
         /// Nobody told how the attempt ended: the connection broke, or the lease ran out.
         lost: bool,
+        /// For a `plan` step: the reply that is no valid plan.
+        refused: Option<RefusedPlan>,
+        /// What the person is told if there is another attempt.
+        again: Option<String>,
         /// How the graph goes on if there is no other attempt.
         otherwise: Growth,
     },
@@ -127,6 +147,19 @@ pub enum Input {
     Deadline,
     /// The orchestrator starts again: no attempt that was running is being listened to.
     Restarted,
+}
+
+/// Why a task is stopped whose time is over.
+pub const DEADLINE_PASSED: &str = "the task's time limit passed";
+
+/// How an attempt ended without a result.
+struct Failure {
+    attempt: u32,
+    error: StepError,
+    class: RetryClass,
+    lost: bool,
+    refused: Option<RefusedPlan>,
+    again: Option<String>,
 }
 
 /// Why an input changes nothing.
@@ -190,10 +223,11 @@ impl Task {
     pub fn begin(
         request: TaskRequest,
         idempotency_key: Option<String>,
+        offers: Option<Offers>,
         first: Vec<StepSpec>,
     ) -> Vec<TaskEvent> {
         vec![
-            TaskEvent::TaskCreated { request, idempotency_key },
+            TaskEvent::TaskCreated { request, idempotency_key, offers },
             TaskEvent::StepsAdded { cause: None, digest: Some(digest::of_steps(&first)), steps: first },
         ]
     }
@@ -207,19 +241,35 @@ impl Task {
             return Err(Rejection::Ended);
         }
         match input {
-            Input::Placed { step, node, model, effect, lease_ms, placement } => {
+            Input::Placed { step, node, model, effect, lease_ms, placement, request_digest, degraded } => {
                 let found = self.standing(&step, StepStatus::Ready)?;
                 let effect =
                     (found.spec.kind == StepKind::Tool).then(|| effect.unwrap_or(SideEffect::External));
                 let attempt = found.attempt + 1;
-                let asked = effect.map_or(Ok(None), |effect| self.unapproved(found, effect));
-                Ok(vec![match asked {
-                    Ok(None) => {
-                        TaskEvent::StepStarted { step, attempt, node, model, effect, lease_ms, placement }
-                    }
-                    Ok(Some(request)) => TaskEvent::ApprovalRequested { step, request },
+                match effect.map_or(Ok(None), |effect| self.unapproved(found, effect)) {
+                    Ok(None) => {}
+                    Ok(Some(request)) => return Ok(vec![TaskEvent::ApprovalRequested { step, request }]),
                     Err(error) => return Err(Rejection::Arguments { step, error }),
-                }])
+                }
+                let started = TaskEvent::StepStarted {
+                    step,
+                    attempt,
+                    node,
+                    model,
+                    effect,
+                    lease_ms,
+                    placement,
+                    request_digest,
+                };
+                Ok(std::iter::once(started).chain(self.news(degraded)).collect())
+            }
+            Input::ToolsChanged { tools } => {
+                let known = self.tools.as_ref() == Some(&tools);
+                Ok(if known { Vec::new() } else { vec![TaskEvent::ToolsChanged { tools }] })
+            }
+            Input::Needless { step, reason } => {
+                self.standing(&step, StepStatus::Ready)?;
+                Ok(vec![TaskEvent::StepCancelled { step, reason }])
             }
             Input::Waiting { step, reason } => {
                 let known = self.standing(&step, StepStatus::Ready)?.waiting.as_ref() == Some(&reason);
@@ -240,15 +290,17 @@ impl Task {
                 grow(&mut events, step, then);
                 Ok(events)
             }
-            Input::Failed { step, attempt, error, class, lost, otherwise } => {
-                self.failure(step, attempt, error, class, lost, otherwise)
+            Input::Failed { step, attempt, error, class, lost, refused, again, otherwise } => {
+                let failure = Failure { attempt, error, class, lost, refused, again };
+                self.failure(step, failure, otherwise)
             }
             Input::Doubted { step, reason } => {
                 let found = self.find(&step)?;
                 if !matches!(found.status, StepStatus::Running | StepStatus::Ready) || found.attempt == 0 {
                     return Err(Rejection::Stale { attempt: found.attempt, step });
                 }
-                Ok(vec![TaskEvent::StepOutcomeUnknown { step, attempt: found.attempt, reason }])
+                let attempt = found.attempt;
+                Ok(vec![TaskEvent::StepOutcomeUnknown { step, attempt, reason, code: None, lost: false }])
             }
             Input::ApprovalNeeded { step, attempt, mut request } => {
                 let found = self.attempting(&step, attempt)?;
@@ -258,7 +310,7 @@ impl Task {
             }
             Input::Decided { step, decision, digest } => self.decision(step, decision, digest),
             Input::Cancel { reason } => Ok(self.stop(&reason)),
-            Input::Deadline => Ok(self.stop("the task's time limit passed")),
+            Input::Deadline => Ok(self.stop(DEADLINE_PASSED)),
             Input::Restarted => Ok(self.restarted()),
         }
     }
@@ -284,15 +336,19 @@ impl Task {
         }
     }
 
+    /// What of this the person has not been told yet.
+    fn news(&self, degraded: Vec<String>) -> impl Iterator<Item = TaskEvent> {
+        let new = degraded.into_iter().filter(|reason| !self.degraded.contains(reason));
+        new.map(|reason| TaskEvent::Degraded { reason })
+    }
+
     fn failure(
         &self,
         step: StepId,
-        attempt: u32,
-        error: StepError,
-        class: RetryClass,
-        lost: bool,
+        failure: Failure,
         otherwise: Growth,
     ) -> Result<Vec<TaskEvent>, Rejection> {
+        let Failure { attempt, error, class, lost, refused, again } = failure;
         let found = self.find(&step)?;
         let given_up = attempt == 0 && found.status == StepStatus::Ready;
         if !given_up {
@@ -300,9 +356,13 @@ impl Task {
         }
         let verdict = if given_up { Verdict::Fail } else { judge(found, error.code, class, lost) };
         match verdict {
-            Verdict::Retry => Ok(vec![TaskEvent::StepFailed { step, attempt, error, retry: true }]),
+            Verdict::Retry => {
+                let failed = TaskEvent::StepFailed { step, attempt, error, retry: true, lost, refused };
+                Ok(std::iter::once(failed).chain(self.news(again.into_iter().collect())).collect())
+            }
             Verdict::Unknown => {
-                Ok(vec![TaskEvent::StepOutcomeUnknown { step, attempt, reason: error.detail }])
+                let StepError { code, detail: reason, .. } = error;
+                Ok(vec![TaskEvent::StepOutcomeUnknown { step, attempt, reason, code: Some(code), lost }])
             }
             Verdict::Fail => {
                 let loss = match found.spec.kind {
@@ -310,8 +370,9 @@ impl Task {
                     StepKind::Remember => Some(format!("This was not kept in memory: {}", error.detail)),
                     _ => None,
                 };
+                let id = step.clone();
                 let mut events =
-                    vec![TaskEvent::StepFailed { step: step.clone(), attempt, error, retry: false }];
+                    vec![TaskEvent::StepFailed { step: id, attempt, error, retry: false, lost, refused }];
                 events.extend(loss.map(|reason| TaskEvent::Degraded { reason }));
                 grow(&mut events, step, otherwise);
                 Ok(events)
@@ -344,7 +405,7 @@ impl Task {
         let attempt = found.attempt;
         let mut events = vec![TaskEvent::ApprovalDecided { step: step.clone(), decision, digest: asked }];
         if decision == Decision::Deny {
-            events.push(TaskEvent::StepFailed { step, attempt, error: denial, retry: false });
+            events.push(failed(step, attempt, denial, false));
         }
         Ok(events)
     }
@@ -369,15 +430,10 @@ impl Task {
 
     fn restarted(&self) -> Vec<TaskEvent> {
         let running = self.steps.iter().filter(|step| step.status == StepStatus::Running);
-        let interrupted = running.map(|step| TaskEvent::StepFailed {
-            step: step.id().clone(),
-            attempt: step.attempt,
-            error: StepError {
-                code: ErrorCode::Cancelled,
-                detail: "The orchestrator stopped while the step ran.".to_owned(),
-                next_step: None,
-            },
-            retry: true,
+        let interrupted = running.map(|step| {
+            let detail = "The orchestrator stopped while the step ran.".to_owned();
+            let error = StepError { code: ErrorCode::Cancelled, detail, next_step: None };
+            failed(step.id().clone(), step.attempt, error, true)
         });
         interrupted.collect()
     }
@@ -396,6 +452,10 @@ impl Task {
         let step = self.standing(id, StepStatus::Running)?;
         if step.attempt == attempt { Ok(step) } else { Err(Rejection::Stale { step: id.clone(), attempt }) }
     }
+}
+
+pub(crate) fn failed(step: StepId, attempt: u32, error: StepError, retry: bool) -> TaskEvent {
+    TaskEvent::StepFailed { step, attempt, error, retry, lost: false, refused: None }
 }
 
 fn grow(events: &mut Vec<TaskEvent>, cause: StepId, growth: Growth) {

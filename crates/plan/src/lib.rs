@@ -25,7 +25,7 @@ mod settle;
 mod step;
 mod task;
 
-pub use decide::{Growth, Input, Rejection, StepOutput};
+pub use decide::{DEADLINE_PASSED, Growth, Input, Rejection, StepOutput};
 pub use failure::{MAX_ATTEMPTS, MAX_BUSY_REPLIES, MAX_PLAN_REPLIES, RetryClass};
 pub use graph::PlanError;
 pub use settle::Effect;

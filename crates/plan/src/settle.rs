@@ -7,7 +7,7 @@ use kamil_protocol::{
 };
 use serde_json::Value;
 
-use crate::{condition, step::Step, task::Task};
+use crate::{condition, decide::failed, step::Step, task::Task};
 
 /// Something for the driver to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl Task {
             format!("Not run, because step `{}`, which it needs, failed: {why}", lost.id())
         };
         let error = StepError { code, detail, next_step: None };
-        Some(TaskEvent::StepFailed { step: id, attempt: 0, error, retry: false })
+        Some(failed(id, 0, error, false))
     }
 
     /// The cancellation of a step whose condition does not hold.

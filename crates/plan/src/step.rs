@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kamil_protocol::{
     ErrorCode, NodeId, StepId,
+    event::RefusedPlan,
     placement::Placement,
     task::{ApprovalRequest, Labels, StepError, StepKind, StepSpec, StepStatus},
 };
@@ -50,6 +51,10 @@ pub struct Step {
     /// An earlier attempt may have had its effect: a step that must not run twice may only go to the same node, under the
     /// same key.
     pub doubtful: bool,
+    /// The last reply that was no valid plan, for the model that wrote it.
+    pub refused: Option<RefusedPlan>,
+    /// The model that took over from one that wrote no valid plan.
+    pub taken_over_by: Option<String>,
     /// How often the person had it run again after its outcome was unknown.
     pub reruns: u32,
     /// Start of the last attempt.
@@ -93,6 +98,8 @@ impl Step {
             enforced: Vec::new(),
             failed_on: Vec::new(),
             doubtful: false,
+            refused: None,
+            taken_over_by: None,
             reruns: 0,
             started_at: None,
             ended_at: None,
@@ -128,6 +135,13 @@ impl Step {
     #[must_use]
     pub fn tolerates_failure(&self) -> bool {
         self.spec.tolerates_failure || self.spec.kind == StepKind::Answer
+    }
+
+    pub(crate) fn refuse(&mut self, refused: &RefusedPlan) {
+        self.refused = refused.another.is_none().then(|| refused.clone());
+        if refused.another.is_some() {
+            self.taken_over_by.clone_from(&refused.another);
+        }
     }
 
     pub(crate) fn fail(&mut self, at: Timestamp, error: &StepError, retry: bool) {

@@ -74,6 +74,7 @@ pub struct Task {
     pub(crate) created_at: Timestamp,
     pub(crate) steps: Vec<Step>,
     pub(crate) degraded: Vec<String>,
+    pub(crate) tools: Option<String>,
     pub(crate) cancelled: Option<String>,
     pub(crate) ended: Option<Ended>,
 }
@@ -84,13 +85,16 @@ impl Task {
     /// # Errors
     /// [`FoldError::Beginning`] if it is another event than `task_created`.
     pub fn create(id: TaskId, at: Timestamp, event: &TaskEvent) -> Result<Self, FoldError> {
-        let TaskEvent::TaskCreated { request, .. } = event else { return Err(FoldError::Beginning) };
+        let TaskEvent::TaskCreated { request, offers, .. } = event else {
+            return Err(FoldError::Beginning);
+        };
         Ok(Self {
             id,
             request: Arc::new(request.clone()),
             created_at: at,
             steps: Vec::new(),
             degraded: Vec::new(),
+            tools: offers.as_ref().map(|offers| offers.tools.clone()),
             cancelled: None,
             ended: None,
         })
@@ -145,6 +149,12 @@ impl Task {
     #[must_use]
     pub fn degraded(&self) -> &[String] {
         &self.degraded
+    }
+
+    /// Digest of the tools that decisions go by now; none for a task that no tool bears on.
+    #[must_use]
+    pub fn tools(&self) -> Option<&str> {
+        self.tools.as_deref()
     }
 
     /// How it ended, if it has.
@@ -209,6 +219,7 @@ impl Task {
             TaskEvent::StepsAdded { cause, steps, digest } => {
                 self.add(cause.as_ref(), steps, digest.as_deref())?;
             }
+            TaskEvent::ToolsChanged { tools } => self.tools = Some(tools.clone()),
             TaskEvent::Degraded { reason } => self.degraded.push(reason.clone()),
             TaskEvent::CancelRequested { reason } => self.cancelled = Some(reason.clone()),
             TaskEvent::TaskCompleted { status, answer, error } => {
@@ -259,10 +270,13 @@ impl Task {
                 (step.tokens_in, step.tokens_out) = (*tokens_in, *tokens_out);
                 (step.error, step.ended_at) = (None, Some(at));
             }
-            TaskEvent::StepFailed { step, attempt, error, retry } => {
-                self.failed(at, step, *attempt, error, *retry)?;
+            TaskEvent::StepFailed { step, attempt, error, retry, refused, .. } => {
+                let step = self.failed(at, step, *attempt, error, *retry)?;
+                if let Some(refused) = refused {
+                    step.refuse(refused);
+                }
             }
-            TaskEvent::StepOutcomeUnknown { step, attempt, reason } => {
+            TaskEvent::StepOutcomeUnknown { step, attempt, reason, .. } => {
                 let step = self.in_status(step, "doubt", &[StepStatus::Running, StepStatus::Ready])?;
                 if *attempt != step.attempt || *attempt == 0 {
                     return Err(impossible(step, "doubt"));
@@ -304,7 +318,7 @@ impl Task {
         attempt: u32,
         error: &StepError,
         retry: bool,
-    ) -> Result<(), FoldError> {
+    ) -> Result<&mut Step, FoldError> {
         let step = self.known(step)?;
         let possible = match step.status {
             StepStatus::Running => attempt == step.attempt,
@@ -318,7 +332,7 @@ impl Task {
         }
         step.approval = None;
         step.fail(at, error, retry);
-        Ok(())
+        Ok(step)
     }
 
     fn decided(&mut self, step: &StepId, decision: Decision, digest: &str) -> Result<(), FoldError> {

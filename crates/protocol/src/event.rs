@@ -11,7 +11,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::{
-    NodeId, StepId, TaskId,
+    ErrorCode, NodeId, StepId, TaskId,
     placement::Placement,
     task::{ApprovalRequest, Decision, Labels, StepError, StepSpec, TaskRequest, TaskStatus},
     tool::SideEffect,
@@ -41,6 +41,14 @@ pub enum TaskEvent {
         /// The idempotency key, if one was given.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         idempotency_key: Option<String>,
+        /// What was registered when its first steps were decided; absent for a request that nothing registered bears on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        offers: Option<Offers>,
+    },
+    /// Other tools are registered than the task's decisions knew so far.
+    ToolsChanged {
+        /// Digest of the tools.
+        tools: String,
     },
     /// The graph grew.
     StepsAdded {
@@ -93,6 +101,9 @@ pub enum TaskEvent {
         lease_ms: u64,
         /// Why there.
         placement: Placement,
+        /// Digest of the request without `continue_from`, of its canonical JSON: the first 32 hexadecimal digits of SHA-256.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request_digest: Option<String>,
     },
     /// The step could start, but no node can take it now.
     StepWaiting {
@@ -131,6 +142,12 @@ pub enum TaskEvent {
         error: StepError,
         /// Whether another attempt follows.
         retry: bool,
+        /// Nobody told how the attempt ended: the connection broke, or the lease ran out.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        lost: bool,
+        /// For a `plan` step whose model answered: the reply that is no valid plan.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        refused: Option<RefusedPlan>,
     },
     /// Nobody knows whether the effect happened.
     StepOutcomeUnknown {
@@ -140,6 +157,12 @@ pub enum TaskEvent {
         attempt: u32,
         /// Why nobody knows.
         reason: String,
+        /// How the attempt ended.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<ErrorCode>,
+        /// Nobody told how the attempt ended.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        lost: bool,
     },
     /// The step will not run, or was stopped.
     StepCancelled {
@@ -164,6 +187,43 @@ pub enum TaskEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<StepError>,
     },
+}
+
+impl TaskEvent {
+    /// Digest of the tools that decisions go by from here on, if the event names one.
+    #[must_use]
+    pub fn tool_set(&self) -> Option<&str> {
+        match self {
+            Self::TaskCreated { offers: Some(Offers { tools, .. }), .. } | Self::ToolsChanged { tools } => {
+                Some(tools)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What was registered when a task's first steps were decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Offers {
+    /// Digest of the registered tools: SHA-256 of the JSON that the journal keeps under it, in 64 hexadecimal digits.
+    pub tools: String,
+    /// Whether a memory node was known.
+    pub memory: bool,
+}
+
+/// A model's reply that is no valid plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RefusedPlan {
+    /// The reply.
+    pub reply: String,
+    /// What is wrong with it, in words for the model.
+    pub reason: String,
+    /// The models on offer, where it was to be decided whether another one takes over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offered: Vec<String>,
+    /// The model that takes over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub another: Option<String>,
 }
 
 /// A piece of the answer as it is written.

@@ -29,6 +29,24 @@ pub struct Candidate {
     pub model: Option<String>,
     /// Predicted time to completion.
     pub predicted_ms: u64,
+    /// What it was compared by; absent if nothing else fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<Weight>,
+}
+
+/// What candidates that fit are compared by.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Weight {
+    /// Predicted time to completion, made longer for what the candidate is not; in milliseconds, to the microsecond.
+    pub score_ms: f64,
+    /// Size of the model, in bytes; decides between equal scores.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bytes: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// A candidate that was not chosen.
@@ -43,6 +61,9 @@ pub struct Rejection {
     pub model: Option<String>,
     /// Why not.
     pub reason: String,
+    /// What it was compared by, if it fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<Weight>,
 }
 
 /// What a step needs of a node.

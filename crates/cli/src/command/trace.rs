@@ -136,6 +136,7 @@ fn a_move(
         TaskEvent::StepsAdded { cause: Some(cause), steps, digest } => {
             ("extended", format!("`{cause}` adds {}{}", spec_names(steps), known_by(digest.as_deref())))
         }
+        TaskEvent::ToolsChanged { .. } => ("tools", "other tools are registered than before".to_owned()),
         TaskEvent::Degraded { reason } => ("degraded", reason.clone()),
         TaskEvent::ApprovalRequested { step, request } => {
             let spans = request.spans.iter().map(approval::where_it_is);
@@ -158,7 +159,7 @@ fn a_move(
             let tokens = tokens_out.map(|tokens| format!(", {tokens} tokens")).unwrap_or_default();
             ("executed", format!("`{step}`{}{tokens}: {}", took(step.as_str(), *attempt), excerpt(output)))
         }
-        TaskEvent::StepFailed { step, attempt, error, retry } => {
+        TaskEvent::StepFailed { step, attempt, error, retry, .. } => {
             let then = if *retry { "; tried again" } else { "" };
             (
                 "failed",

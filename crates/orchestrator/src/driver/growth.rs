@@ -1,6 +1,5 @@
 //! Which steps a task begins with, and how its graph goes on.
 
-use jiff::Timestamp;
 use kamil_plan::{
     Growth, Task,
     graph::{self, Author},
@@ -8,35 +7,30 @@ use kamil_plan::{
 };
 use kamil_protocol::{
     StepId,
-    node::Role,
     task::{StepKind, StepSpec, TaskRequest},
 };
 
 use super::request::results;
-use crate::{
-    planner::{self, Context, Gate},
-    registry::Registry,
-};
+use crate::planner::{self, Context, Gate};
 
 const RECALL: &str = "recall";
 const PLAN: &str = "plan";
 const ANSWER: &str = "answer";
 const REMEMBER: &str = "remember";
 
-/// The steps that a task begins with: those that were given, or the answer at once, or what comes before it.
-pub(crate) fn first_steps(request: &TaskRequest, registry: &Registry, now: Timestamp) -> Vec<StepSpec> {
-    if let Some(steps) = &request.steps {
+/// The steps that a task begins with: those that were given, or the answer at once, or what comes before it. `memory` says
+/// whether there is a memory to ask.
+pub(crate) fn first_steps(ctx: &Context<'_>, memory: bool) -> Vec<StepSpec> {
+    if let Some(steps) = &ctx.request.steps {
         return steps.clone();
     }
-    if request.direct {
-        return ending(request, &[]);
+    if ctx.request.direct {
+        return ending(ctx.request, &[]);
     }
-    if registry.knows(Role::Memory) {
+    if memory {
         return step(RECALL, StepKind::Recall, &[]).into_iter().collect();
     }
-    let tools = registry.tools();
-    let ctx = Context { request, tools: &tools, recall: None, now };
-    plan_or_answer(&ctx, &[])
+    plan_or_answer(ctx, &[])
 }
 
 /// What follows the recall, whether it succeeded or not.

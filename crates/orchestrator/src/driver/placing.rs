@@ -3,10 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use kamil_placement::{Avoid, Decision, Policy};
-use kamil_plan::{Effect, Input, RetryClass};
+use kamil_plan::{Effect, Input};
 use kamil_protocol::{
     ErrorCode, NodeId, StepId,
-    event::TaskEvent,
     node::Role,
     task::{StepError, StepKind, StepStatus},
     tool::SideEffect,
@@ -16,13 +15,15 @@ use tokio::time::Instant;
 use super::{
     Driver,
     attempt::Attempt,
-    growth, left_ms,
-    request::{self, Hints, Prepared},
+    decision, left_ms,
+    request::{self, Prepared},
 };
-use crate::link::NodeRequest;
 
 /// A step that waits for a node is looked at again this often, though nothing has been heard.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Why a `remember` step does not run.
+pub(crate) const NOTHING_TO_KEEP: &str = "There is nothing to keep.";
 
 impl Driver {
     /// Starts, in the batch, every ready step that a node can take; the attempts are to be made once that is durable.
@@ -54,18 +55,14 @@ impl Driver {
         if ready.is_empty() {
             return Vec::new();
         }
-        self.tools = self.hub.registry.tools();
+        self.refresh_tools();
         let left = left_ms(&self.task, self.batch.at);
         let mut prepared = Vec::with_capacity(ready.len());
         for id in ready {
             match self.prepare_step(&id, left) {
                 Ok(Some(step)) => prepared.push(step),
                 Ok(None) => {
-                    let reason = "There is nothing to keep.".to_owned();
-                    self.record(TaskEvent::StepCancelled { step: id, reason });
-                    for event in self.task.settle() {
-                        self.record(event);
-                    }
+                    self.advance(Input::Needless { step: id, reason: NOTHING_TO_KEEP.to_owned() });
                 }
                 Err(error) => self.give_up(id, error),
             }
@@ -75,13 +72,9 @@ impl Driver {
 
     fn prepare_step(&self, id: &StepId, left_ms: u64) -> Result<Option<Prepared>, StepError> {
         let Some(step) = self.task.step(id) else { return Ok(None) };
-        let note = self.notes.get(id);
-        let hints = Hints {
-            previous: note.and_then(|note| note.previous.as_ref()),
-            model: note.and_then(|note| note.model.as_deref()),
-            written: if step.spec.kind == StepKind::Answer { self.live.feed.written() } else { None },
-        };
-        request::prepare(&self.context_of(step.spec.kind), &self.task, step, hints, left_ms)
+        let written = if step.spec.kind == StepKind::Answer { self.live.feed.written() } else { None };
+        let ctx = self.known.context_of(&self.task, step.spec.kind);
+        request::prepare(&ctx, &self.task, step, written, left_ms)
     }
 
     /// The whole ready set is placed together, except for steps that may go to one node only.
@@ -110,9 +103,7 @@ impl Driver {
 
     /// The node that alone may be asked: an earlier attempt there may have had its effect, and only that node can tell.
     fn pinned_to(&self, id: &StepId) -> Option<NodeId> {
-        let step = self.task.step(id).filter(|step| step.doubtful)?;
-        let tool = self.hub.registry.tool(None, step.spec.tool.as_deref()?);
-        if request::class_of(tool.as_ref()) == RetryClass::Once { step.node } else { None }
+        decision::pinned_to(&self.known, self.task.step(id)?)
     }
 
     fn avoided(&self, prepared: &[Prepared]) -> Vec<Avoid> {
@@ -160,6 +151,7 @@ impl Driver {
             self.wait(&prepared, &decision);
             return;
         };
+        let prepared = prepared.aimed_at(chosen.model.as_deref());
         let placed = Input::Placed {
             step: prepared.step.clone(),
             node: chosen.node,
@@ -167,12 +159,11 @@ impl Driver {
             effect: self.effect_of(&prepared.step, chosen.node),
             lease_ms: prepared.lease_ms,
             placement: decision.placement,
+            request_digest: Some(prepared.digest()),
+            degraded: decision.degraded,
         };
         if !self.advance(placed) {
             return;
-        }
-        for reason in decision.degraded {
-            self.degrade(reason);
         }
         self.stop_waiting(&prepared.step);
         let Some(step) = self.task.step(&prepared.step).filter(|step| step.status == StepStatus::Running)
@@ -181,10 +172,6 @@ impl Driver {
             return;
         };
         let number = step.attempt;
-        let mut prepared = prepared;
-        if let (NodeRequest::Reason(request), Some(model)) = (&mut prepared.request, chosen.model) {
-            request.model = Some(model);
-        }
         let busy = self.hub.registry.occupy(&node, chosen.predicted_ms);
         attempts.push(Attempt {
             hub: Arc::clone(&self.hub),
@@ -199,7 +186,7 @@ impl Driver {
     /// What a step's tool may change, as the node says that would run it.
     fn effect_of(&self, step: &StepId, node: NodeId) -> Option<SideEffect> {
         let name = self.task.step(step)?.spec.tool.as_deref()?;
-        self.hub.registry.tool(Some(node), name).map(|tool| tool.side_effect)
+        self.hub.registry.tool(node, name).map(|tool| tool.side_effect)
     }
 
     /// No node can take the step now: it waits, and says for what, until it has waited for too long.
@@ -251,20 +238,7 @@ impl Driver {
 
     /// Fails a step before an attempt at it.
     fn give_up(&mut self, step: StepId, error: StepError) {
-        let otherwise = self.otherwise(&step, &error.detail);
-        let class = RetryClass::Never;
-        self.advance(Input::Failed { step, attempt: 0, error, class, lost: false, otherwise });
-    }
-
-    /// How the graph goes on if a step fails for good.
-    pub(super) fn otherwise(&self, step: &StepId, why: &str) -> kamil_plan::Growth {
-        match self.task.step(step).map(|step| step.spec.kind) {
-            Some(StepKind::Recall) => growth::after_recall(&self.context(), &self.task),
-            Some(StepKind::Plan) => {
-                growth::without_plan(&self.context(), &self.task, why.trim_end_matches('.'))
-            }
-            _ => kamil_plan::Growth::default(),
-        }
+        self.advance(decision::give_up(&self.known, &self.task, step, error));
     }
 
     /// When to look again at steps that wait, if any do.

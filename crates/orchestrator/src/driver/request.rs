@@ -15,6 +15,7 @@ use super::labelling;
 use crate::{
     link::NodeRequest,
     planner::{self, Context, StepResult},
+    tool_set::digest,
 };
 
 /// Longest time that an LLM node has for one request.
@@ -25,32 +26,50 @@ const MEMORY_LEASE_MS: u64 = 60_000;
 const TOOL_MARGIN_MS: u64 = 10_000;
 /// A tool's limit where its descriptor is not known.
 const TOOL_LIMIT_MS: u64 = 120_000;
+/// Enough of a SHA-256 to notice another request.
+const REQUEST_DIGEST_DIGITS: usize = 32;
 /// What a model is expected to write unless it is limited.
 const EXPECTED_TOKENS_OUT: u32 = 256;
 
 /// A ready step with its request.
 #[derive(Clone, Debug)]
-pub(super) struct Prepared {
-    pub(super) step: StepId,
-    pub(super) kind: StepKind,
-    pub(super) needs: StepNeeds,
-    pub(super) request: NodeRequest,
-    pub(super) lease_ms: u64,
+pub(crate) struct Prepared {
+    pub(crate) step: StepId,
+    pub(crate) kind: StepKind,
+    pub(crate) needs: StepNeeds,
+    pub(crate) request: NodeRequest,
+    pub(crate) lease_ms: u64,
 }
 
-/// What the driver knows of a step beyond the journal.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Hints<'a> {
-    /// The last reply that was no valid plan, and why.
-    pub(super) previous: Option<&'a (String, String)>,
-    /// The model that takes over.
-    pub(super) model: Option<&'a str>,
-    /// What was written of the answer before its node went away.
-    pub(super) written: Option<String>,
+impl Prepared {
+    /// The same for a node's model.
+    pub(crate) fn aimed_at(mut self, model: Option<&str>) -> Self {
+        if let (NodeRequest::Reason(request), Some(model)) = (&mut self.request, model) {
+            request.model = Some(model.to_owned());
+        }
+        self
+    }
+
+    /// Digest of the request, but for the text that it continues: that is what a node reported.
+    pub(crate) fn digest(&self) -> String {
+        let value = match &self.request {
+            NodeRequest::Reason(request) => serde_json::to_value(request),
+            NodeRequest::Execute(request) => serde_json::to_value(request),
+            NodeRequest::Recall(request) => serde_json::to_value(request),
+            NodeRequest::Remember(request) => serde_json::to_value(request),
+        };
+        let mut value = value.unwrap_or_default();
+        if let Some(members) = value.as_object_mut() {
+            members.remove("continue_from");
+        }
+        let mut digest = digest(&kamil_ledger::canonical_json(&value));
+        digest.truncate(REQUEST_DIGEST_DIGITS);
+        digest
+    }
 }
 
 /// Whether a tool may be run twice.
-pub(super) fn class_of(tool: Option<&ToolDescriptor>) -> RetryClass {
+pub(crate) fn class_of(tool: Option<&ToolDescriptor>) -> RetryClass {
     match tool {
         Some(tool) if tool.idempotent || matches!(tool.side_effect, SideEffect::Pure | SideEffect::Read) => {
             RetryClass::Repeatable
@@ -59,15 +78,16 @@ pub(super) fn class_of(tool: Option<&ToolDescriptor>) -> RetryClass {
     }
 }
 
-/// Makes the request of a step; `None` if there is nothing to do for it.
+/// Makes the request of a step; `None` if there is nothing to do for it. `written` is what was shown of the answer before its
+/// node went away.
 ///
 /// # Errors
 /// Why there can be no request: an input that is not there.
-pub(super) fn prepare(
+pub(crate) fn prepare(
     ctx: &Context<'_>,
     task: &Task,
     step: &Step,
-    hints: Hints<'_>,
+    written: Option<String>,
     left_ms: u64,
 ) -> Result<Option<Prepared>, StepError> {
     let limit = match step.spec.kind {
@@ -86,7 +106,7 @@ pub(super) fn prepare(
         },
         StepKind::Tool => NodeRequest::Execute(Box::new(execute(ctx, task, step, lease_ms)?)),
         StepKind::Plan | StepKind::Reason | StepKind::Answer => {
-            NodeRequest::Reason(Box::new(reason(ctx, task, step, hints, lease_ms)?))
+            NodeRequest::Reason(Box::new(reason(ctx, task, step, written, lease_ms)?))
         }
     };
     let needs = needs(ctx, step, &request);
@@ -142,15 +162,19 @@ fn reason(
     ctx: &Context<'_>,
     task: &Task,
     step: &Step,
-    hints: Hints<'_>,
+    written: Option<String>,
     lease_ms: u64,
 ) -> Result<ReasonRequest, StepError> {
     let mut request = match step.spec.kind {
-        StepKind::Plan => planner::plan_request(ctx, hints.previous),
+        StepKind::Plan => {
+            let previous = step.refused.as_ref();
+            let previous = previous.map(|refused| (refused.reply.clone(), refused.reason.clone()));
+            planner::plan_request(ctx, previous.as_ref())
+        }
         StepKind::Answer => {
             let mut request = planner::answer_request(ctx, &results(task));
             request.stream = true;
-            request.continue_from = hints.written;
+            request.continue_from = written;
             request
         }
         _ => {
@@ -158,7 +182,7 @@ fn reason(
             planner::reason_request(ctx, &Value::Object(inputs))
         }
     };
-    let wanted = hints.model.map(str::to_owned).or_else(|| ctx.request.model.clone());
+    let wanted = step.taken_over_by.clone().or_else(|| ctx.request.model.clone());
     request.model = wanted.or(request.model);
     request.deadline_ms = Some(lease_ms);
     Ok(request)
@@ -195,7 +219,7 @@ fn needs(ctx: &Context<'_>, step: &Step, request: &NodeRequest) -> StepNeeds {
 }
 
 /// The steps that have ended, as an answer may speak of them.
-pub(super) fn results(task: &Task) -> Vec<StepResult<'_>> {
+pub(crate) fn results(task: &Task) -> Vec<StepResult<'_>> {
     let told = task.steps().iter().filter(|step| {
         !matches!(step.spec.kind, StepKind::Answer | StepKind::Remember) && step.status.is_final()
     });
@@ -210,7 +234,7 @@ pub(super) fn results(task: &Task) -> Vec<StepResult<'_>> {
 }
 
 /// What memory returned, if it was asked.
-pub(super) fn recalled(task: &Task) -> Option<RecallReply> {
+pub(crate) fn recalled(task: &Task) -> Option<RecallReply> {
     let step = task
         .steps()
         .iter()

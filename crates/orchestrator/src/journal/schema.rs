@@ -37,6 +37,11 @@ CREATE TABLE checkpoints (
 /// Beside the log, not part of it: the nodes that were there last, so that a new start can wait for them.
 const FLEET: &str = "CREATE TABLE IF NOT EXISTS fleet (node BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;";
 
+/// What decisions went by, each once, under its SHA-256; records name the digest. A journal from before these were kept gets
+/// the table when it is opened.
+const KEPT: &str =
+    "CREATE TABLE IF NOT EXISTS tools (digest TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT, WITHOUT ROWID;";
+
 /// Opens the database, and makes its tables if it is new.
 pub(super) fn open(path: &Path, disk: &Disk) -> Result<Connection, JournalError> {
     let synchronous = if matches!(disk, Disk::Synced) { "FULL" } else { "OFF" };
@@ -55,11 +60,12 @@ pub(super) fn open(path: &Path, disk: &Disk) -> Result<Connection, JournalError>
     match prepare().map_err(|error| damaged(&error))? {
         (APPLICATION_ID, VERSION) => {
             connection.execute_batch(FLEET).map_err(|error| damaged(&error))?;
+            connection.execute_batch(KEPT).map_err(|error| damaged(&error))?;
             Ok(connection)
         }
         (0, 0) => {
             let create = format!(
-                "BEGIN; {TABLES} {FLEET} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
+                "BEGIN; {TABLES} {FLEET} {KEPT} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
             );
             connection.execute_batch(&create).map_err(|error| damaged(&error))?;
             Ok(connection)

@@ -3,6 +3,7 @@
 use std::{
     fs::{File, OpenOptions, TryLockError},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{Head, JournalError};
+use crate::tool_set::ToolSet;
 
 /// How long an orchestrator that is ending may take to let go of the journal.
 const LOCK_PATIENCE: Duration = Duration::from_millis(1_500);
@@ -144,6 +146,28 @@ pub(super) fn records_of(connection: &Connection, task: TaskId) -> Result<Vec<St
         records.push(record);
     }
     Ok(records)
+}
+
+/// Keeps tools under their digest, once.
+pub(super) fn keep_tools(connection: &Connection, tools: &ToolSet) -> Result<(), JournalError> {
+    let mut insert =
+        connection.prepare_cached("INSERT OR IGNORE INTO tools (digest, body) VALUES (?1, ?2)")?;
+    insert.execute(params![tools.digest(), tools.body()])?;
+    Ok(())
+}
+
+/// The sets of tools that are kept under these digests, in this order.
+pub(super) fn tools_of(
+    connection: &Connection,
+    digests: &[String],
+) -> Result<Vec<Arc<ToolSet>>, JournalError> {
+    let mut select = connection.prepare_cached("SELECT body FROM tools WHERE digest = ?1")?;
+    let mut sets = Vec::with_capacity(digests.len());
+    for digest in digests {
+        let body: Option<String> = select.query_row(params![digest], |row| row.get(0)).optional()?;
+        sets.extend(body.and_then(|body| ToolSet::kept(digest, &body)).map(Arc::new));
+    }
+    Ok(sets)
 }
 
 pub(super) fn unfinished(connection: &Connection) -> Result<Vec<TaskId>, JournalError> {

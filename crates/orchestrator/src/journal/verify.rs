@@ -7,6 +7,7 @@ use kamil_protocol::log::VerifyReport;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{JournalError, schema};
+use crate::tool_set::digest;
 
 /// A journal of at most this many records is read in full at every start.
 const FULL_AUDIT_RECORDS: u64 = 20_000;
@@ -23,6 +24,9 @@ pub fn verify(path: &Path, key: &VerifierKey) -> Result<VerifyReport, JournalErr
     let mut report = VerifyReport { ok: true, records: 0, checkpoints: 0, findings: Vec::new() };
     let outcome = audit(&connection, key, &mut report);
     if let Err(finding) = outcome {
+        report.findings.push(finding);
+    }
+    if let Err(finding) = audit_tools(&connection, &mut report) {
         report.findings.push(finding);
     }
     report.ok = report.findings.is_empty();
@@ -119,6 +123,26 @@ fn append_tail(connection: &Connection, frontier: &mut Frontier) -> Result<(), S
     Ok(())
 }
 
+/// Tools are kept beside the records, which name them by their digest.
+fn audit_tools(connection: &Connection, report: &mut VerifyReport) -> Result<(), String> {
+    let told = |error: rusqlite::Error| format!("the kept tools cannot be read: {error}");
+    let exists: bool = connection
+        .query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'tools'", [], |row| row.get(0))
+        .map_err(told)?;
+    if !exists {
+        return Ok(());
+    }
+    let mut select = connection.prepare("SELECT digest, body FROM tools ORDER BY digest").map_err(told)?;
+    let mut rows = select.query([]).map_err(told)?;
+    while let Some(row) = rows.next().map_err(told)? {
+        let (name, body): (String, String) = (row.get(0).map_err(told)?, row.get(1).map_err(told)?);
+        if digest(&body) != name && report.findings.len() < MAX_FINDINGS {
+            report.findings.push(format!("the tools kept under {name} are not those that were registered"));
+        }
+    }
+    Ok(())
+}
+
 fn audit(connection: &Connection, key: &VerifierKey, report: &mut VerifyReport) -> Result<Frontier, String> {
     let told = |error: rusqlite::Error| format!("the database cannot be read: {error}");
     let mut heads = Vec::new();
@@ -186,7 +210,7 @@ mod tests {
                     error: None,
                 });
             }
-            let entries = events.into_iter().map(|event| Entry::new(event).unwrap()).collect();
+            let entries = events.into_iter().map(|event| Entry::new(event, None).unwrap()).collect();
             let beginning = Beginning { idempotency_key: None, fingerprint: [0; 32] };
             let at = jiff::Timestamp::UNIX_EPOCH;
             let (_, appended) = journal.append(TaskId::generate(), at, entries, Some(beginning)).await;

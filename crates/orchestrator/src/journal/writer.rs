@@ -175,6 +175,9 @@ fn insert(
         let leaf = format!("{{\"at\":\"{at}\",\"body\":{body},\"seq\":{seq},\"task\":\"{}\"}}", append.task);
         let hash = leaf_hash(leaf.as_bytes());
         store::insert_record(connection, seq, append.task, leaf.as_bytes(), &hash)?;
+        if let Some(tools) = &entry.tools {
+            store::keep_tools(connection, tools)?;
+        }
         frontier.push(hash);
     }
     if append.ends {

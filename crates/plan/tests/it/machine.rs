@@ -18,7 +18,7 @@ const AT: Timestamp = Timestamp::UNIX_EPOCH;
 
 pub(crate) fn task(steps: Vec<StepSpec>) -> Task {
     let request = TaskRequest { input: "hello".to_owned(), ..TaskRequest::default() };
-    let events = Task::begin(request, None, steps);
+    let events = Task::begin(request, None, None, steps);
     Task::fold(TaskId::from_uuid(Uuid::nil()), events.iter().map(|event| (AT, event))).unwrap()
 }
 
@@ -35,6 +35,8 @@ pub(crate) fn start_as(task: &mut Task, step: &str, effect: Option<SideEffect>) 
         effect,
         lease_ms: 1,
         placement: Placement::default(),
+        request_digest: None,
+        degraded: Vec::new(),
     };
     task.advance(AT, placed).unwrap();
     task.step(&id(step)).unwrap().attempt
@@ -67,7 +69,8 @@ pub(crate) fn fail(
 ) -> Vec<TaskEvent> {
     let attempt = start(task, step);
     let error = StepError { code, detail: "it broke".to_owned(), next_step: None };
-    let input = Input::Failed { step: id(step), attempt, error, class, lost, otherwise: Growth::default() };
+    let (step, otherwise) = (id(step), Growth::default());
+    let input = Input::Failed { step, attempt, error, class, lost, refused: None, again: None, otherwise };
     task.advance(AT, input).unwrap()
 }
 
@@ -207,6 +210,7 @@ fn events_that_cannot_have_happened_are_refused() {
         effect: None,
         lease_ms: 1,
         placement: Placement::default(),
+        request_digest: None,
     };
     for event in [
         started("s2", 1),

@@ -85,6 +85,8 @@ fn input(task: &Task, happening: &Happening) -> Option<Input> {
             effect: None,
             lease_ms: 1,
             placement: Placement::default(),
+            request_digest: None,
+            degraded: Vec::new(),
         },
         Happening::Succeed(place, back) => {
             let step = step(*place)?;
@@ -102,8 +104,9 @@ fn input(task: &Task, happening: &Happening) -> Option<Input> {
             let step = step(*place)?;
             let attempt = step.attempt.saturating_sub(*back / 2);
             let error = StepError { code: *code, detail: String::new(), next_step: None };
-            let otherwise = Growth::default();
-            Input::Failed { step: step.id().clone(), attempt, error, class: *class, lost: *lost, otherwise }
+            let (step, otherwise) = (step.id().clone(), Growth::default());
+            let (class, lost) = (*class, *lost);
+            Input::Failed { step, attempt, error, class, lost, refused: None, again: None, otherwise }
         }
         Happening::Ask(place) => {
             let step = step(*place)?;
@@ -220,7 +223,7 @@ proptest! {
     ) {
         let request = TaskRequest { input: "x".to_owned(), ..TaskRequest::default() };
         let task_id = TaskId::from_uuid(Uuid::nil());
-        let mut journal = Task::begin(request, None, steps);
+        let mut journal = Task::begin(request, None, None, steps);
         let mut task = Task::fold(task_id, journal.iter().map(|event| (AT, event))).unwrap();
         for happening in &happenings {
             let Some(input) = input(&task, happening) else { continue };
