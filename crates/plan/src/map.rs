@@ -9,6 +9,7 @@ use kamil_protocol::{
 use serde_json::{Map, Value, json};
 
 use crate::{
+    decide::failed,
     labels,
     reference::{self, MAX_INPUT_DEPTH, ReferenceError, nested},
     step::Step,
@@ -106,7 +107,7 @@ impl Task {
         Some(expanded.unwrap_or_else(|detail| {
             let detail = format!("Step `{}` cannot run over its list: {detail}.", step.id());
             let error = StepError { code: ErrorCode::PlanInvalid, detail, next_step: None };
-            vec![TaskEvent::StepFailed { step: step.id().clone(), attempt: 0, error, retry: false }]
+            vec![failed(step.id().clone(), 0, error, false)]
         }))
     }
 
