@@ -140,6 +140,12 @@ pub(crate) enum Command {
         after_help = "Examples:\n  kamil log checkpoint\n  kamil log verify\n  kamil log proof last > task.proof"
     )]
     Log(LogFlags),
+    /// Measure the planner on a set of requests whose right calls are known
+    #[command(
+        after_help = "Examples:\n  kamil eval tools gold.jsonl --model qwen2.5-coder:1.5b --out predictions.jsonl\n  \
+        kamil eval plans gold.jsonl --model qwen2.5-coder:1.5b --out predictions.jsonl --limit 20 --plain"
+    )]
+    Eval(EvalFlags),
     /// Check this machine: folder, models, sandbox, Python, memory, ports
     #[command(after_help = "Examples:\n  kamil doctor\n  kamil doctor --json")]
     Doctor,
@@ -326,6 +332,42 @@ pub(crate) struct MemoryNodeFlags {
     pub(crate) orchestrator_flag: Option<String>,
     #[command(flatten)]
     pub(crate) node: NodeFlags,
+}
+
+/// `kamil eval`
+#[derive(Debug, Args)]
+pub(crate) struct EvalFlags {
+    #[command(subcommand)]
+    pub(crate) subject: EvalSubject,
+}
+
+/// What is measured.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EvalSubject {
+    /// The calls that are made at once
+    Tools(EvalSet),
+    /// The whole graph of calls
+    Plans(EvalSet),
+}
+
+/// A set of requests, and where the predictions go.
+#[derive(Debug, Args)]
+pub(crate) struct EvalSet {
+    /// The set: a JSON object a line, with `id`, `request`, `tools`, and perhaps `messages`
+    #[arg(value_name = "GOLD")]
+    pub(crate) gold: PathBuf,
+    /// The model that is measured
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: String,
+    /// The predictions, a line each; what it holds already is not asked again
+    #[arg(long, value_name = "PRED")]
+    pub(crate) out: PathBuf,
+    /// Only the first items
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: Option<u32>,
+    /// Ask the model plainly, without the planner: one prompt, a JSON answer
+    #[arg(long)]
+    pub(crate) plain: bool,
 }
 
 /// `kamil tasks`

@@ -7,6 +7,7 @@ mod chat;
 mod completions;
 mod distributed;
 mod doctor;
+mod eval;
 mod llm_node;
 mod log;
 mod memory;
@@ -81,6 +82,7 @@ async fn dispatch_command(context: &Context, command: Command) -> Result<Exit, F
         Command::Models(flags) => models::run(context, flags.action).await,
         Command::Tools(flags) => tools::run(context, flags).await,
         Command::Log(flags) => log::run(context, flags).await,
+        Command::Eval(flags) => eval::run(context, flags).await,
         Command::Doctor => doctor::run(context).await,
         Command::Completions { shell } => Ok(completions::run(shell)),
         Command::Openapi { role } => openapi::run(role),

@@ -46,6 +46,11 @@ impl Context {
         Ok(Self { home, settings, json: common.json, cluster_key_file })
     }
 
+    /// The same surroundings with another folder.
+    pub(crate) fn at(&self, home: Home) -> Self {
+        Self { home, ..self.clone() }
+    }
+
     /// The cluster's key, if one is configured.
     pub(crate) fn cluster_key(&self) -> Result<Option<ClusterKey>, Failure> {
         let load = |path: &PathBuf| ClusterKey::load(path).map_err(|error| Failure::usage(error.to_string()));

@@ -6,6 +6,7 @@ mod fleet;
 mod log;
 mod memories;
 mod models;
+mod plans;
 mod tasks;
 
 use std::sync::Arc;
@@ -71,6 +72,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(fleet::remove_node))
         .routes(routes!(fleet::preview_placements))
         .routes(routes!(fleet::list_tools))
+        .routes(routes!(plans::preview_plan))
         .routes(routes!(memories::list_memories, memories::add_memory))
         .routes(routes!(memories::search_memories))
         .routes(routes!(memories::memory_stats))

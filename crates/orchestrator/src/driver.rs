@@ -30,6 +30,7 @@ use crate::{
 };
 use attempt::{Attempt, Ended};
 use decision::Known;
+pub(crate) use request::reading;
 
 /// The disk being full, a task that is under way tries again this often.
 const FULL_DISK_RETRY: Duration = Duration::from_secs(1);

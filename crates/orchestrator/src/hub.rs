@@ -337,7 +337,7 @@ impl Hub {
         Ok(shown.await.ok())
     }
 
-    fn check(&self, request: &TaskRequest) -> Result<(), Problem> {
+    pub(crate) fn check(&self, request: &TaskRequest) -> Result<(), Problem> {
         let invalid = |detail: String| Err(Problem::new(ErrorCode::ValidationFailed, detail));
         if request.input.is_empty() || request.input.len() > MAX_INPUT_BYTES {
             return invalid(format!(

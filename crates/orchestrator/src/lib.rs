@@ -3,7 +3,8 @@
 //! * [`start`] runs it, [`Orchestrator`] without its HTTP API; [`OrchestratorOptions`] and [`StartError`] go with that. [`openapi`] describes its HTTP API.
 //! * `api`: the endpoints. `hub`: what all tasks share. `driver`: one task's way, from event to request and back.
 //! * [`journal`]: the record, durable before its effect, each a leaf of the signed log; [`journal::verify`] works offline.
-//! * [`planner`]: what models are asked and how their replies are read. `registry`: the nodes. `feed`: event streams.
+//! * [`planner`]: what models are asked and how their replies are read. `preview`: a plan
+//!   without a task. `registry`: the nodes. `feed`: event streams.
 
 mod api;
 mod driver;
@@ -15,6 +16,7 @@ mod measures;
 mod options;
 mod orchestrator;
 pub mod planner;
+mod preview;
 mod registry;
 mod service;
 mod signal;

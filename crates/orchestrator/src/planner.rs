@@ -2,14 +2,17 @@
 
 mod answer;
 mod calls;
+mod demonstrations;
 #[cfg(test)]
 mod fixture;
 mod gate;
 mod grammar;
 mod keep;
+mod ladder;
 mod planning;
 mod rules;
 mod signature;
+mod tidy;
 mod words;
 
 use jiff::Timestamp;
@@ -24,8 +27,10 @@ use serde_json::Value;
 pub use answer::{answer_request, reason_request};
 pub use gate::{Gate, gate};
 pub use keep::memories;
-pub use planning::{parse_plan, plan_request};
-pub use rules::{rule_based, specialization};
+pub use ladder::{Rung, fits_tools, next_rung, read, without_model};
+pub use planning::plan_request;
+pub use rules::specialization;
+pub use tidy::Plan;
 
 /// All that a prompt is made of.
 #[derive(Clone, Copy, Debug)]

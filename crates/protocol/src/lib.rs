@@ -4,7 +4,7 @@
 //! * [`task`]: requests, the task document, steps. [`flow`]: how results steer later steps. [`event`]: what the journal records and
 //!   the event stream carries. [`label`]: where a value came from and how far it may be believed. [`digest`]: what approvals are bound to.
 //! * [`node`]: registration, heartbeats, hardware. [`placement`]: why a step runs where it runs.
-//! * [`reason`], [`tool`], [`memory`]: what the three kinds of worker nodes accept and answer.
+//! * [`planning`]: what would be planned for a request. [`reason`], [`tool`], [`memory`]: what the three kinds of worker nodes accept and answer.
 //! * [`openai`]: the OpenAI-compatible surface. [`log`]: checkpoints and verification.
 //!
 //! Requests refuse unknown fields; replies may grow. Sizes are in bytes (`_bytes`), durations in milliseconds
@@ -20,6 +20,7 @@ pub mod memory;
 pub mod node;
 pub mod openai;
 pub mod placement;
+pub mod planning;
 pub mod problem;
 pub mod reason;
 pub mod task;

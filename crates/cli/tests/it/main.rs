@@ -12,6 +12,7 @@ mod cluster;
 mod conversation;
 mod documents;
 mod end_to_end;
+mod eval;
 mod help;
 mod kills;
 mod openapi;

@@ -17,10 +17,11 @@ use super::{
     growth, labelling,
     request::{class_of, recalled},
 };
-use crate::{planner::Context, tool_set::ToolSet};
+use crate::{
+    planner::{self, Context, Rung},
+    tool_set::ToolSet,
+};
 
-/// Replies to a `plan` step that one model may get wrong: the first and two repairs.
-const REPLIES_OF_ONE_MODEL: u32 = 3;
 /// Most sets of tools that a task remembers.
 const MAX_TOOL_SETS: usize = 64;
 
@@ -246,7 +247,9 @@ struct Refusal {
 fn refuse(step: &Step, reply: &str, reason: String, models: &[String]) -> Refusal {
     let replies = step.invalid_replies() + 1;
     let model = step.model.clone().unwrap_or_default();
-    let offered = if replies == REPLIES_OF_ONE_MODEL { models.to_vec() } else { Vec::new() };
+    // Which models are on offer matters only where another one could take over.
+    let matters = planner::next_rung(replies, true) == Rung::AnotherModel;
+    let offered = if matters { models.to_vec() } else { Vec::new() };
     let another = offered.iter().find(|name| **name != model).cloned();
     Refusal { model, replies, plan: RefusedPlan { reply: reply.to_owned(), reason, offered, another } }
 }
@@ -256,8 +259,7 @@ impl Refusal {
     fn input(self, known: &Known, task: &Task, step: &Step, attempt: u32) -> Input {
         let Self { model, replies, plan } = self;
         let reason = &plan.reason;
-        let last_rung =
-            replies > REPLIES_OF_ONE_MODEL || replies == REPLIES_OF_ONE_MODEL && plan.another.is_none();
+        let last_rung = planner::next_rung(replies, plan.another.is_some()) == Rung::WithoutModel;
         let error = StepError {
             code: ErrorCode::PlanInvalid,
             detail: format!("The plan that `{model}` wrote is not valid: {reason}"),

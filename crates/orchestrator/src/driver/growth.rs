@@ -1,10 +1,6 @@
 //! Which steps a task begins with, and how its graph goes on.
 
-use kamil_plan::{
-    Growth, Task,
-    graph::{self, Author},
-    labels,
-};
+use kamil_plan::{Growth, Task, labels};
 use kamil_protocol::{
     StepId,
     task::{StepKind, StepSpec, TaskRequest},
@@ -46,24 +42,22 @@ pub(super) fn after_recall(ctx: &Context<'_>, task: &Task) -> Growth {
 /// # Errors
 /// What is wrong with the plan, in words for the model.
 pub(super) fn after_plan(ctx: &Context<'_>, task: &Task, reply: &str) -> Result<Growth, String> {
-    let steps = planner::parse_plan(ctx, reply)?;
-    let existing: Vec<&StepSpec> = task.steps().iter().map(|step| step.spec.as_ref()).collect();
-    graph::validate(Author::Planner, &existing, &steps, ctx.tools).map_err(|error| error.to_string())?;
-    Ok(with_ending(task, steps))
+    let plan = planner::read(ctx, &existing(task), reply)?;
+    let mut growth = with_ending(task, plan.steps);
+    growth.degraded.extend(plan.told);
+    Ok(growth)
 }
 
 /// What follows when no model wrote a valid plan: a plan by rules, or the answer.
 pub(super) fn without_plan(ctx: &Context<'_>, task: &Task, why: &str) -> Growth {
-    let existing: Vec<&StepSpec> = task.steps().iter().map(|step| step.spec.as_ref()).collect();
-    let ruled = planner::rule_based(ctx)
-        .filter(|steps| graph::validate(Author::Planner, &existing, steps, ctx.tools).is_ok());
-    let (how, steps) = match ruled {
-        Some(steps) => ("the step to run was chosen by simple rules", steps),
-        None => ("the answer was written without running any tool", Vec::new()),
-    };
+    let (how, steps) = planner::without_model(ctx, &existing(task));
     let mut growth = with_ending(task, steps);
     growth.degraded.push(format!("No plan was made ({why}); {how}."));
     growth
+}
+
+fn existing(task: &Task) -> Vec<&StepSpec> {
+    task.steps().iter().map(|step| step.spec.as_ref()).collect()
 }
 
 fn with_ending(task: &Task, mut steps: Vec<StepSpec>) -> Growth {

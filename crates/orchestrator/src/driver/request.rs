@@ -188,6 +188,22 @@ fn reason(
     Ok(request)
 }
 
+/// What a request to a model needs of a node.
+pub(crate) fn reading(kind: StepKind, request: &ReasonRequest) -> StepNeeds {
+    let bytes: usize = request.messages.iter().map(|message| message.content.len() + 16).sum();
+    StepNeeds {
+        kind,
+        tool: None,
+        model: request.model.clone(),
+        specialization: None,
+        // English text has about four bytes to a token.
+        tokens_in: u32::try_from(bytes / 4).unwrap_or(u32::MAX),
+        tokens_out: request.sampling.max_tokens.unwrap_or(EXPECTED_TOKENS_OUT).min(EXPECTED_TOKENS_OUT),
+        memory_bytes: 0,
+        accelerator: None,
+    }
+}
+
 fn needs(ctx: &Context<'_>, step: &Step, request: &NodeRequest) -> StepNeeds {
     let mut needs = StepNeeds {
         kind: step.spec.kind,
@@ -200,12 +216,7 @@ fn needs(ctx: &Context<'_>, step: &Step, request: &NodeRequest) -> StepNeeds {
         accelerator: None,
     };
     if let NodeRequest::Reason(request) = request {
-        let bytes: usize = request.messages.iter().map(|message| message.content.len() + 16).sum();
-        // English text has about four bytes to a token.
-        needs.tokens_in = u32::try_from(bytes / 4).unwrap_or(u32::MAX);
-        needs.tokens_out =
-            request.sampling.max_tokens.unwrap_or(EXPECTED_TOKENS_OUT).min(EXPECTED_TOKENS_OUT);
-        needs.model.clone_from(&request.model);
+        needs = reading(step.spec.kind, request);
         needs.specialization = match (&step.spec.specialization, step.spec.kind) {
             (Some(wanted), _) => Some(wanted.clone()),
             (None, StepKind::Reason) => {

@@ -2,6 +2,7 @@
 
 use kamil_protocol::{
     StepId,
+    flow::{Condition, ForEach, OutputRef, Test},
     task::{StepKind, StepSpec},
 };
 use serde_json::{Map, Value, json};
@@ -40,6 +41,25 @@ fn clip(line: &str) -> String {
     line.chars().take(120).collect()
 }
 
+/// What the bare name of an earlier step means.
+#[derive(Clone, Copy)]
+enum Stands {
+    /// Its whole output.
+    Whole,
+    /// The field of its output, if it has only one.
+    OnlyField,
+    /// The text that it holds.
+    Text,
+}
+
+fn speaks_of_item(value: &Value) -> bool {
+    match value {
+        Value::Object(members) => members.contains_key("$item") || members.values().any(speaks_of_item),
+        Value::Array(items) => items.iter().any(speaks_of_item),
+        _ => false,
+    }
+}
+
 struct Reader<'a> {
     signatures: &'a [Signature<'a>],
     earlier: &'a [StepSpec],
@@ -63,6 +83,11 @@ impl<'a> Reader<'a> {
             return Err(format!("there is no tool `{tool}`; the tools are {}", known.join(", ")));
         }
         let mut inputs = self.arguments(signature)?;
+        let for_each = self.list_to_run_over()?;
+        if for_each.is_none() && inputs.values().any(speaks_of_item) {
+            return Err("`item` is an item of a list: end the line with ` for s1.list`".to_owned());
+        }
+        let when = self.condition()?;
         if !self.rest.trim().is_empty() {
             return Err(format!("`{}` follows the call", clip(self.rest.trim())));
         }
@@ -76,7 +101,60 @@ impl<'a> Reader<'a> {
             inputs.insert("instruction".to_owned(), Value::String(task));
             (StepKind::Reason, None, Some(wants))
         };
-        Ok(StepSpec { tool, inputs, specialization, ..StepSpec::new(id, kind) })
+        Ok(StepSpec { tool, inputs, specialization, for_each, when, ..StepSpec::new(id, kind) })
+    }
+
+    /// ` for s1.files`: once for each item of a list.
+    fn list_to_run_over(&mut self) -> Result<Option<ForEach>, String> {
+        if !self.take_word("for") {
+            return Ok(None);
+        }
+        let over = self.place(Stands::Whole)?;
+        Ok(Some(ForEach { over, limit: None }))
+    }
+
+    /// ` if s1.rows > 0`.
+    fn condition(&mut self) -> Result<Option<Condition>, String> {
+        if !self.take_word("if") {
+            return Ok(None);
+        }
+        let value = self.place(Stands::Whole)?;
+        let tests = ["==", "!=", ">", "<", "contains", "exists"];
+        self.rest = self.rest.trim_start();
+        let Some(test) = tests.into_iter().find(|test| self.rest.starts_with(test)) else {
+            return Err(format!("a condition is ` if s1.field > 1`; its tests are {}", tests.join(", ")));
+        };
+        self.rest = self.rest.get(test.len()..).unwrap_or_default();
+        if test == "exists" {
+            return Ok(Some(Condition { value, is: Test::Exists(true) }));
+        }
+        let other = self.value(Stands::Whole)?;
+        let number = || other.as_f64().ok_or_else(|| format!("`{test}` compares with a number"));
+        let is = match test {
+            "==" => Test::Equals(other),
+            "!=" => Test::NotEquals(other),
+            ">" => Test::GreaterThan(number()?),
+            "<" => Test::LessThan(number()?),
+            _ => Test::Contains(other),
+        };
+        Ok(Some(Condition { value, is }))
+    }
+
+    /// A place in the output of an earlier step.
+    fn place(&mut self, stands: Stands) -> Result<OutputRef, String> {
+        self.rest = self.rest.trim_start();
+        let reference = self.reference(stands)?;
+        serde_json::from_value(reference).map_err(|error| error.to_string())
+    }
+
+    fn take_word(&mut self, wanted: &str) -> bool {
+        match self.rest.trim_start().strip_prefix(wanted) {
+            Some(rest) if rest.starts_with(' ') => {
+                self.rest = rest;
+                true
+            }
+            _ => false,
+        }
     }
 
     fn arguments(&mut self, signature: Option<&Signature<'_>>) -> Result<Map<String, Value>, String> {
@@ -96,10 +174,10 @@ impl<'a> Reader<'a> {
                 return Err(format!("there is no argument `{name}`; the arguments are {}", names.join(", ")));
             }
             self.expect('=')?;
-            let wants_text = signature
+            let text = signature
                 .and_then(|tool| tool.argument(&name))
                 .is_some_and(|argument| matches!(argument.shape, Shape::Text));
-            let value = self.value(wants_text)?;
+            let value = self.value(if text { Stands::Text } else { Stands::OnlyField })?;
             if inputs.insert(name.clone(), value).is_some() {
                 return Err(format!("the argument `{name}` is given twice"));
             }
@@ -110,13 +188,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn value(&mut self, wants_text: bool) -> Result<Value, String> {
+    fn value(&mut self, stands: Stands) -> Result<Value, String> {
         self.rest = self.rest.trim_start();
         if self.take('[') {
             return self.list();
         }
+        if self.refers_to_item() {
+            let path = self.word().strip_prefix("item").unwrap_or_default().replace('.', "/");
+            return Ok(json!({"$item": path}));
+        }
         if self.refers_to_step() {
-            return self.reference(wants_text);
+            return self.reference(stands);
         }
         let wrong =
             format!("`{}` is not a value: write JSON, or the name of an earlier step", clip(self.rest));
@@ -140,7 +222,7 @@ impl<'a> Reader<'a> {
             return Ok(Value::Array(items));
         }
         loop {
-            items.push(self.value(false)?);
+            items.push(self.value(Stands::Whole)?);
             if self.take(']') {
                 return Ok(Value::Array(items));
             }
@@ -148,12 +230,17 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn refers_to_item(&self) -> bool {
+        let rest = self.rest.strip_prefix("item");
+        rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+    }
+
     fn refers_to_step(&self) -> bool {
         let mut characters = self.rest.chars();
         characters.next() == Some('s') && characters.next().is_some_and(|c| c.is_ascii_digit())
     }
 
-    fn reference(&mut self, wants_text: bool) -> Result<Value, String> {
+    fn reference(&mut self, stands: Stands) -> Result<Value, String> {
         let word = self.word();
         let (name, field) = word.split_once('.').map_or((word, None), |(name, field)| (name, Some(field)));
         let Some(step) = self.earlier.iter().find(|step| step.id.as_str() == name) else {
@@ -167,7 +254,13 @@ impl<'a> Reader<'a> {
             // What a model works out is one text.
             (_, None) => String::new(),
             (None, Some(source)) => {
-                source.main_text().filter(|_| wants_text).map(|field| format!("/{field}")).unwrap_or_default()
+                let only = source.fields.first().copied().filter(|_| source.fields.len() == 1);
+                let field = match stands {
+                    Stands::Whole => None,
+                    Stands::OnlyField => only,
+                    Stands::Text => source.main_text().or(only),
+                };
+                field.map(|field| format!("/{field}")).unwrap_or_default()
             }
             (Some(field), Some(source)) => {
                 let first = field.split('.').next().unwrap_or(field);
@@ -249,6 +342,41 @@ mod tests {
         assert_eq!(steps[0].inputs["seed"], json!(7));
         assert_eq!(steps[0].inputs["dataset"], json!("a \"b\", (c)"));
         assert_eq!(steps[1].inputs["seed"], json!(-1500.0));
+    }
+
+    #[test]
+    fn a_call_may_run_over_a_list_and_on_a_condition() {
+        let steps = read(
+            "s1 = calc.evaluate(expression=\"2\")\ns2 = file_ops.read(path=item.name) for s1\n\
+             s3 = file_ops.read(path=item, offset=7) for s1.result if s1.result != \"x y\"\n\
+             s4 = file_ops.read(path=s1) if s2 exists\ns5 = file_ops.read(path=\"item\") if s1.result > -1.5\nanswer",
+        )
+        .unwrap();
+        let of = |at: usize| serde_json::to_value(&steps[at]).unwrap();
+        assert_eq!(of(1)["for_each"], json!({"over": {"$from": "s1"}}));
+        assert_eq!(of(1)["inputs"], json!({"path": {"$item": "/name"}}));
+        assert_eq!(of(2)["for_each"], json!({"over": {"$from": "s1", "path": "/result"}}));
+        assert_eq!(of(2)["inputs"], json!({"path": {"$item": ""}, "offset": 7}));
+        assert_eq!(
+            of(2)["when"],
+            json!({"value": {"$from": "s1", "path": "/result"}, "is": {"not_equals": "x y"}})
+        );
+        assert_eq!(of(3)["when"]["is"], json!({"exists": true}));
+        assert_eq!(of(3)["inputs"], json!({"path": {"$from": "s1", "path": "/result"}}));
+        assert_eq!(of(4)["when"]["is"], json!({"greater_than": -1.5}));
+        assert_eq!(of(4)["inputs"], json!({"path": "item"}));
+        for (plan, told) in [
+            ("s1 = file_ops.read(path=item)", "end the line with ` for s1.list`"),
+            ("s1 = file_ops.read(path=item) for s7", "`s7` is not an earlier step"),
+            ("s1 = file_ops.read(path=\"x\")\ns2 = file_ops.read(path=\"y\") if s1 ~ 1", "its tests are =="),
+            (
+                "s1 = file_ops.read(path=\"x\")\ns2 = file_ops.read(path=\"y\") if s1 > \"a\"",
+                "compares with a number",
+            ),
+        ] {
+            let error = read(plan).unwrap_err();
+            assert!(error.contains(told), "{plan}: {error}");
+        }
     }
 
     #[test]

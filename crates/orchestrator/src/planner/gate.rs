@@ -6,13 +6,15 @@
 use std::collections::BTreeSet;
 
 use kamil_protocol::{
+    reason::{ChatMessage, Speaker},
     task::StepSpec,
     tool::{SideEffect, ToolDescriptor},
 };
+use serde_json::Value;
 
 use super::{
-    Context,
-    words::{content_words, file_name, is_english},
+    Context, conversation,
+    words::{content_words, file_name, is_english, is_generic},
 };
 
 /// Whether tools can matter for a request.
@@ -24,8 +26,11 @@ pub enum Gate {
     Plan,
 }
 
-/// Evidence from which on a plan is asked for: one word of a tool's name, or two of its description and examples.
-const ENOUGH: u32 = 2;
+/// Evidence from which on a plan is asked for: one telling word of a tool's name, two of its description and examples, or one of
+/// these and one of its arguments'.
+const ENOUGH: u32 = 3;
+/// Turns of a conversation that a reply may belong to.
+const TURNS: usize = 8;
 
 /// Decides whether a model is asked for a plan.
 #[must_use]
@@ -38,14 +43,30 @@ pub fn gate(ctx: &Context<'_>) -> Gate {
     if file_name(input).is_some() || !is_english(input) {
         return Gate::Plan;
     }
-    let asked = content_words(input);
+    let asked = asked_words(ctx);
     // Two numbers are something to compute with.
     let several_numbers = numbers(input) >= 2;
     let could_matter = |tool: &ToolDescriptor| {
         let computes = tool.examples.iter().any(|example| numbers(&example.request) > 0);
-        evidence(tool, &asked) + u32::from(several_numbers && computes) >= ENOUGH
+        several_numbers && computes || evidence(tool, &asked) >= ENOUGH
     };
     if ctx.tools.iter().any(could_matter) { Gate::Plan } else { Gate::Direct }
+}
+
+/// The words of the request; of the conversation too where the assistant has asked back or is not done, since what the person says
+/// then is part of an earlier request.
+pub(super) fn asked_words(ctx: &Context<'_>) -> BTreeSet<String> {
+    let mut asked = content_words(&ctx.request.input);
+    let turns = conversation(ctx);
+    let asks_back = |turn: &ChatMessage| turn.role == Speaker::Assistant && turn.content.contains('?');
+    let goes_on = turns.last().is_some_and(|last| last.role == Speaker::Tool || asks_back(last))
+        || turns.iter().any(|turn| turn.role == Speaker::User && turn.content == ctx.request.input);
+    if goes_on {
+        for turn in turns.iter().rev().take(TURNS).filter(|turn| turn.role != Speaker::Tool) {
+            asked.extend(content_words(&turn.content));
+        }
+    }
+    asked
 }
 
 /// Whether a request can only be fulfilled by a call: it names a file, and shares a word with a tool.
@@ -63,20 +84,42 @@ pub(super) fn is_asked_for(ctx: &Context<'_>, step: &StepSpec) -> bool {
     if tool.side_effect < SideEffect::Write {
         return true;
     }
-    let holds = |value: &serde_json::Value| {
+    let holds = |value: &Value| {
         value.as_str().is_some_and(|text| text.len() >= 3 && ctx.request.input.contains(text))
     };
     evidence(tool, &content_words(&ctx.request.input)) > 0 || step.inputs.values().any(holds)
 }
 
-/// Words that a request shares with a tool: two points for one of its name, one for one of its description or examples.
-fn evidence(tool: &ToolDescriptor, asked: &BTreeSet<String>) -> u32 {
+/// Words that a request shares with a tool: four points for one of its name, two for one of its description or examples, one for one
+/// of its arguments. Of a word that many tools share, two in the name, and none elsewhere.
+pub(super) fn evidence(tool: &ToolDescriptor, asked: &BTreeSet<String>) -> u32 {
     let name = content_words(&tool.name.replace('_', " "));
     let mut about = content_words(&tool.description);
     for example in &tool.examples {
         about.extend(content_words(&example.request));
     }
-    asked.iter().map(|word| if name.contains(word) { 2 } else { u32::from(about.contains(word)) }).sum()
+    let arguments = argument_words(tool);
+    let points = |word: &String| match (name.contains(word), is_generic(word)) {
+        (true, false) => 4,
+        (true, true) => 2,
+        (false, true) => 0,
+        (false, false) if about.contains(word) => 2,
+        (false, false) => u32::from(arguments.contains(word)),
+    };
+    asked.iter().map(points).sum()
+}
+
+fn argument_words(tool: &ToolDescriptor) -> BTreeSet<String> {
+    let properties = tool.arguments.get("properties").and_then(Value::as_object);
+    let mut words = BTreeSet::new();
+    for (name, schema) in properties.into_iter().flatten() {
+        words.extend(content_words(&name.replace('_', " ")));
+        words.extend(content_words(schema.get("description").and_then(Value::as_str).unwrap_or_default()));
+        for value in schema.get("enum").and_then(Value::as_array).into_iter().flatten() {
+            words.extend(content_words(value.as_str().unwrap_or_default()));
+        }
+    }
+    words
 }
 
 fn numbers(input: &str) -> usize {
@@ -124,10 +167,26 @@ mod tests {
             ("Train a small ML model on the iris data and summarize the results", Gate::Plan),
             ("What is 23 * 47?", Gate::Plan),
             ("Show me notes/today.md", Gate::Plan),
+            ("Show me some details of the current system", Gate::Direct),
             ("Wie viel Speicher hat dieser Rechner noch?", Gate::Plan),
         ] {
             assert_eq!(gate(&context(&asking(input), &tools)), expected, "{input}");
         }
         assert_eq!(gate(&context(&asking("Train a model"), &[])), Gate::Direct);
+    }
+
+    #[test]
+    fn a_reply_to_a_question_belongs_to_what_was_asked_before() {
+        let tools = tools();
+        let said = |role, text: &str| ChatMessage::new(role, text);
+        let mut request = asking("The iris one, please");
+        request.history = vec![
+            said(Speaker::User, "Train a classifier"),
+            said(Speaker::Assistant, "On which of the flowers' tables?"),
+        ];
+        assert_eq!(gate(&context(&request, &tools)), Gate::Plan);
+        request.history[1].content = "It is trained.".to_owned();
+        request.input = "Thank you, that was quick".to_owned();
+        assert_eq!(gate(&context(&request, &tools)), Gate::Direct);
     }
 }

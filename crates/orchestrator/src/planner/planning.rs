@@ -1,19 +1,17 @@
 //! The prompt that asks for a plan. Its first part depends on the registered tools alone, so that an LLM node reads it once.
 
-use kamil_protocol::{
-    reason::{ChatMessage, Constraint, ReasonRequest, Sampling, Speaker},
-    task::{StepKind, StepSpec},
-};
-use serde_json::Value;
+use kamil_protocol::reason::{ChatMessage, Constraint, ReasonRequest, Sampling, Speaker};
 
 use super::{
     Context,
     calls::read_plan,
     conversation,
-    gate::{is_asked_for, must_call},
+    demonstrations::demonstrations,
+    gate::{asked_words, evidence, must_call},
     grammar::plan_grammar,
     passages, request, shorten,
     signature::Signature,
+    tidy::{Plan, tidy},
     words::content_words,
 };
 
@@ -22,31 +20,36 @@ const MOST_STEPS: usize = 8;
 /// Most tools that a prompt describes.
 const MOST_TOOLS: usize = 32;
 
-const INSTRUCTIONS: &str = "\
-You plan what a personal assistant does with a request. A plan is a list of calls, one a line, and ends with the line \
-\"answer\", where the assistant writes its reply from its own knowledge, the conversation, its memory and the results of the calls.
-Most requests need no call: explaining, translating, writing, general knowledge, conversation and questions about the past are \
-\"answer\" alone. Call a tool only for what the assistant cannot know or do by writing. Use as few calls as possible, and none that was not asked for.
-A call may use an earlier result by its name, such as s1, or a part of it, such as s1.content. \
-A text that a later call needs is written by reason.";
+/// Bytes of the arguments' descriptions up to which all are shown.
+const MOST_DETAIL_BYTES: usize = 3_000;
 
-const WITHOUT_TOOLS: &[&str] = &[
-    "Hello, who are you?",
-    "What is the highest mountain in Europe, and who climbed it first?",
-    "Write a short poem about the sea",
-    "How do I sort a dictionary in Python?",
-    "Translate \"see you tomorrow\" into Spanish",
-    "What did we do last week?",
-];
+/// Turns of the conversation that a prompt repeats, and bytes of each.
+const MOST_TURNS: usize = 12;
+const MOST_TURN_BYTES: usize = 500;
+
+const INSTRUCTIONS: &str = "\
+You plan what an assistant does with a request, given the tools it has. A plan is a list of calls, one a line, in the order in which \
+they are needed, and ends with the line \"answer\".
+Rules:
+- Call a tool only if it does what the person asks for. If no tool does it, or the request can be answered by writing, from general \
+knowledge or from memory, the plan is \"answer\" alone.
+- Serve every part of the request, also the steps that must come first: log in, look up, check. Do nothing that was not asked for.
+- Take values from the request and the conversation, never invented. A value that an earlier call returns is written as its name, \
+such as s1 or s1.token.
+- Leave out optional arguments (marked ?) that the request says nothing about.
+- reason(task, about?) lets the language model write a text that a later call needs.";
+
+const WITHOUT_TOOLS: &[&str] =
+    &["Hello, who are you?", "How do I sort a dictionary in Python?", "What did we do last week?"];
 
 /// The request for a plan; `previous` is a reply that was not valid, and why.
 #[must_use]
 pub fn plan_request(ctx: &Context<'_>, previous: Option<&(String, String)>) -> ReasonRequest {
     let signatures = signatures(ctx);
-    let mut messages = vec![
-        ChatMessage::new(Speaker::System, instructions(&signatures)),
-        ChatMessage::new(Speaker::User, question(ctx, &signatures)),
-    ];
+    let mut messages = vec![ChatMessage::new(Speaker::System, INSTRUCTIONS)];
+    messages.extend(demonstrations(signatures.iter().any(Signature::returns_list)));
+    let asked = format!("{}\n{}", offered(&signatures), question(ctx, &signatures));
+    messages.push(ChatMessage::new(Speaker::User, asked));
     if let Some((reply, error)) = previous {
         messages.push(ChatMessage::new(Speaker::Assistant, reply.clone()));
         messages.push(ChatMessage::new(
@@ -60,68 +63,62 @@ pub fn plan_request(ctx: &Context<'_>, previous: Option<&(String, String)>) -> R
     reason
 }
 
-/// Reads a model's reply as steps; an empty list means that no tool is needed.
+/// Reads a model's reply as steps, in order; no steps mean that no tool is needed.
 ///
 /// # Errors
 /// What is wrong with the reply, in words for the model.
-pub fn parse_plan(ctx: &Context<'_>, text: &str) -> Result<Vec<StepSpec>, String> {
-    let mut steps = read_plan(&signatures(ctx), text)?;
-    while let Some(at) = steps.iter().position(|step| !is_asked_for(ctx, step)) {
-        let dropped = steps.remove(at);
-        drop_dependants(&mut steps, dropped.id.as_str());
-    }
-    // Working something out that nothing uses is what the answer does anyway.
-    while let Some(at) =
-        steps.iter().position(|step| step.kind == StepKind::Reason && steps.len() == 1 && !refers(step, ""))
-    {
-        steps.remove(at);
-    }
-    Ok(steps)
+pub(super) fn parse_plan(ctx: &Context<'_>, text: &str) -> Result<Plan, String> {
+    Ok(tidy(ctx, read_plan(&signatures(ctx), text)?))
 }
 
-fn drop_dependants(steps: &mut Vec<StepSpec>, id: &str) {
-    while let Some(at) = steps.iter().position(|step| refers(step, id)) {
-        let dropped = steps.remove(at);
-        drop_dependants(steps, dropped.id.as_str());
+/// The tools that a prompt describes: all, in their order, so that the prompt begins the same way for every request; of more than
+/// fit, those that the request shares most words with, and those whose results these need.
+fn signatures<'a>(ctx: &Context<'a>) -> Vec<Signature<'a>> {
+    if ctx.tools.len() <= MOST_TOOLS {
+        return ctx.tools.iter().map(Signature::of).collect();
     }
-}
-
-/// Whether the inputs of a step refer to the step `id`; to any step if `id` is empty.
-fn refers(step: &StepSpec, id: &str) -> bool {
-    fn within(value: &Value, id: &str) -> bool {
-        match value {
-            Value::Object(object) => match object.get("$from").and_then(Value::as_str) {
-                Some(from) => id.is_empty() || from == id,
-                None => object.values().any(|value| within(value, id)),
-            },
-            Value::Array(items) => items.iter().any(|value| within(value, id)),
-            _ => false,
+    let asked = asked_words(ctx);
+    let mut nearest: Vec<usize> = (0..ctx.tools.len()).collect();
+    nearest.sort_by_key(|at| std::cmp::Reverse(ctx.tools.get(*at).map_or(0, |tool| evidence(tool, &asked))));
+    let signatures: Vec<Signature<'a>> = ctx.tools.iter().map(Signature::of).collect();
+    let mut chosen: Vec<usize> = Vec::new();
+    for at in nearest {
+        let Some(signature) = signatures.get(at) else { continue };
+        let needs =
+            signature.arguments.iter().filter(|argument| argument.required).map(|argument| argument.name);
+        let needs: Vec<&str> = needs.collect();
+        let makes = |other: &Signature<'_>| other.fields.iter().any(|field| needs.contains(field));
+        let producers = (0..signatures.len()).filter(|other| signatures.get(*other).is_some_and(makes));
+        for at in std::iter::once(at).chain(producers) {
+            if chosen.len() < MOST_TOOLS && !chosen.contains(&at) {
+                chosen.push(at);
+            }
         }
     }
-    step.inputs.values().any(|value| within(value, id))
+    let kept = signatures.into_iter().enumerate().filter(|(at, _)| chosen.contains(at));
+    kept.map(|(_, signature)| signature).collect()
 }
 
-fn signatures<'a>(ctx: &Context<'a>) -> Vec<Signature<'a>> {
-    ctx.tools.iter().take(MOST_TOOLS).map(Signature::of).collect()
-}
-
-fn instructions(signatures: &[Signature<'_>]) -> String {
-    let mut text = format!("{INSTRUCTIONS}\n\nTools:\n");
-    for signature in signatures {
+/// The tools with worked examples of their own: the same for every request as long as the tools are the same.
+fn offered(signatures: &[Signature<'_>]) -> String {
+    let mut text = String::from("Tools:\n");
+    let details: Vec<String> = signatures.iter().map(Signature::details).collect();
+    let all = details.iter().map(String::len).sum::<usize>() <= MOST_DETAIL_BYTES;
+    for (signature, details) in signatures.iter().zip(&details) {
         text.push_str(&signature.line());
+        if all {
+            text.push_str(details);
+        }
     }
-    text.push_str(
-        "reason(task, about?) -> text  # let the language model write or work out a text, about results\n",
-    );
-    let mut without = WITHOUT_TOOLS.iter();
-    for (request, plan) in worked_examples(signatures) {
-        if let Some(request) = without.next() {
+    text.push_str("reason(task, about?) -> text  # Write or work out a text, about results\n");
+    let examples = worked_examples(signatures);
+    if !examples.is_empty() {
+        for request in WITHOUT_TOOLS {
             text.push_str(&format!("\nRequest: {request}\nPlan:\nanswer\n"));
         }
-        text.push_str(&format!("\nRequest: {request}\nPlan:\n{plan}answer\n"));
     }
-    for request in without {
-        text.push_str(&format!("\nRequest: {request}\nPlan:\nanswer\n"));
+    for (request, plan) in examples {
+        text.push_str(&format!("\nRequest: {request}\nPlan:\n{plan}answer\n"));
     }
     text
 }
@@ -181,9 +178,14 @@ fn question(ctx: &Context<'_>, signatures: &[Signature<'_>]) -> String {
     let turns = conversation(ctx);
     if !turns.is_empty() {
         text.push_str("The conversation so far:\n");
-        for turn in turns.iter().rev().take(4).rev() {
-            let who = if turn.role == Speaker::Assistant { "Assistant" } else { "Person" };
-            text.push_str(&format!("{who}: {}\n", shorten(&turn.content, 400)));
+        for turn in turns.iter().rev().take(MOST_TURNS).rev() {
+            let who = match turn.role {
+                Speaker::Assistant => "Assistant",
+                Speaker::Tool => "Result of a call",
+                Speaker::System => "Note",
+                Speaker::User => "Person",
+            };
+            text.push_str(&format!("{who}: {}\n", shorten(&turn.content, MOST_TURN_BYTES)));
         }
         text.push('\n');
     }
@@ -200,42 +202,57 @@ fn question(ctx: &Context<'_>, signatures: &[Signature<'_>]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::planner::fixture::{asking, context, tools};
 
-    #[test]
-    fn what_the_person_did_not_ask_to_be_changed_stays_as_it_is() {
-        let tools = tools();
-        let plan = "s1 = file_ops.read(path=\"report.csv\")\ns2 = reason(task=\"Find the largest column\", about=s1.text)\n\
-                    s3 = file_ops.write(path=\"result.txt\", text=s2)\nanswer";
-        let kept = |input: &str| -> Vec<String> {
-            parse_plan(&context(&asking(input), &tools), plan)
-                .unwrap()
-                .iter()
-                .map(|step| step.id.to_string())
-                .collect()
-        };
-        assert_eq!(kept("Read report.csv and tell me which column is largest"), ["s1", "s2"]);
-        assert_eq!(kept("Read report.csv and save the largest column"), ["s1", "s2", "s3"]);
-        assert_eq!(kept("Put the largest column of report.csv into result.txt"), ["s1", "s2", "s3"]);
+    fn last(request: &ReasonRequest) -> String {
+        request.messages.last().unwrap().content.clone()
     }
 
     #[test]
     fn the_first_part_of_the_prompt_is_the_same_for_every_request() {
         let tools = tools();
-        let system =
-            |input: &str| plan_request(&context(&asking(input), &tools), None).messages[0].content.clone();
-        assert_eq!(system("Train a model"), system("What is 2 + 2, with seed 7?"));
-        assert!(system("x").contains(
+        let prompt = |input: &str| plan_request(&context(&asking(input), &tools), None);
+        let (one, other) = (prompt("Train a model"), prompt("What is 2 + 2, with seed 7?"));
+        let end = one.messages.len() - 1;
+        assert_eq!(one.messages[..end], other.messages[..end]);
+        let fixed = offered(&signatures(&context(&asking("x"), &tools)));
+        assert!(last(&one).starts_with(&fixed) && last(&other).starts_with(&fixed));
+        assert!(fixed.contains(
             "ml_tools.train(dataset = \"iris\", model: \"decision_tree\" | \"logistic_regression\")"
         ));
     }
 
     #[test]
+    fn of_many_tools_those_that_matter_are_described_and_those_whose_results_they_need() {
+        let mut many = Vec::new();
+        for number in 0..60 {
+            let mut tool = tools()[0].clone();
+            tool.name = format!("other.thing{number}");
+            tool.description = "Something else.".to_owned();
+            tool.examples.clear();
+            many.push(tool);
+        }
+        let object = |name: &str| json!({"type": "object", "properties": {name: {"type": "string"}}, "required": [name]});
+        let (mut login, mut badge) = (many[50].clone(), many[55].clone());
+        (login.name, login.result) = ("account.enter".to_owned(), object("ticket"));
+        (badge.name, badge.arguments) = ("badge.print".to_owned(), object("ticket"));
+        many[50] = login;
+        many[55] = badge;
+        let request = asking("Print a badge for Ana");
+        let context = context(&request, &many);
+        let kept = signatures(&context);
+        assert_eq!(kept.len(), MOST_TOOLS);
+        let has = |name: &str| kept.iter().any(|signature| signature.tool.name == name);
+        assert!(has("badge.print") && has("account.enter"));
+    }
+
+    #[test]
     fn a_request_that_speaks_of_a_rare_argument_is_shown_it() {
         let tools = tools();
-        let asked =
-            |input: &str| plan_request(&context(&asking(input), &tools), None).messages[1].content.clone();
+        let asked = |input: &str| last(&plan_request(&context(&asking(input), &tools), None));
         assert!(asked("Train a model with seed 7").contains("ml_tools.train also takes seed."));
         assert!(!asked("Train a model").contains("also takes"));
     }

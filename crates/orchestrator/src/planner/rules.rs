@@ -11,8 +11,7 @@ use super::{
 
 /// The tool whose example shares most words with the request, as a plan of one step. Its arguments come from the request: of the
 /// example's own, only those stay that the request speaks of or that are one of a few choices.
-#[must_use]
-pub fn rule_based(ctx: &Context<'_>) -> Option<Vec<StepSpec>> {
+pub(super) fn rule_based(ctx: &Context<'_>) -> Option<Vec<StepSpec>> {
     let asked = content_words(&ctx.request.input);
     let candidates =
         ctx.tools.iter().flat_map(|tool| tool.examples.iter().map(move |example| (tool, example)));

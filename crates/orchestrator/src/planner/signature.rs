@@ -5,7 +5,13 @@ use std::collections::BTreeSet;
 use kamil_protocol::tool::ToolDescriptor;
 use serde_json::{Map, Value};
 
-use super::words::content_words;
+use super::{shorten, words::content_words};
+
+/// Fields of a result that a prompt names.
+const MOST_FIELDS: usize = 6;
+/// Bytes of a tool's description, and of an argument's, that a prompt repeats.
+const MOST_DESCRIPTION_BYTES: usize = 160;
+const MOST_DETAIL_BYTES: usize = 110;
 
 /// How a plan calls a tool.
 pub(super) struct Signature<'a> {
@@ -52,6 +58,11 @@ impl<'a> Signature<'a> {
         self.arguments.iter().find(|argument| argument.name == name)
     }
 
+    /// Whether a field of the result is a list.
+    pub(super) fn returns_list(&self) -> bool {
+        properties(&self.tool.result).any(|(_, schema)| types(schema).contains(&"array"))
+    }
+
     /// The field that stands for the whole result where a text is wanted.
     pub(super) fn main_text(&self) -> Option<&'a str> {
         let texts: Vec<&str> = properties(&self.tool.result)
@@ -71,10 +82,34 @@ impl<'a> Signature<'a> {
             .arguments
             .iter()
             .filter(|argument| self.is_usual(argument))
-            .map(Argument::describe)
+            .map(|argument| argument.describe(self.tool.examples.is_empty()))
             .collect();
-        let result = self.main_text().map(|field| format!(" -> {field}")).unwrap_or_default();
-        format!("{}({}){result}  # {}\n", self.tool.name, arguments.join(", "), self.tool.description)
+        // Of a tool with examples, the field that matters is enough; of any other, all that it returns.
+        let result = match self.main_text() {
+            Some(field) if !self.tool.examples.is_empty() => format!(" -> {field}"),
+            _ if self.tool.examples.is_empty() && !self.fields.is_empty() => {
+                format!(
+                    " -> {}",
+                    self.fields.iter().take(MOST_FIELDS).copied().collect::<Vec<_>>().join(", ")
+                )
+            }
+            _ => String::new(),
+        };
+        let about = brief(&self.tool.description, MOST_DESCRIPTION_BYTES);
+        format!("{}({}){result}  # {about}\n", self.tool.name, arguments.join(", "))
+    }
+
+    /// What the arguments mean, a line each, of a tool without examples.
+    pub(super) fn details(&self) -> String {
+        if !self.tool.examples.is_empty() {
+            return String::new();
+        }
+        let line = |argument: &Argument<'_>| {
+            let about = argument.schema.get("description").and_then(Value::as_str).unwrap_or_default();
+            let about = brief(about, MOST_DETAIL_BYTES);
+            (about.split_whitespace().count() > 2).then(|| format!("    {}: {about}\n", argument.name))
+        };
+        self.arguments.iter().filter_map(line).collect()
     }
 
     /// Whether every prompt shows an argument. Small models fill in whatever they see, so the rest is shown only to requests that
@@ -82,6 +117,7 @@ impl<'a> Signature<'a> {
     fn is_usual(&self, argument: &Argument<'_>) -> bool {
         argument.required
             || matches!(argument.shape, Shape::OneOf(_))
+            || self.tool.examples.is_empty()
             || self.tool.examples.iter().any(|example| example.arguments.get(argument.name).is_some())
     }
 
@@ -121,10 +157,11 @@ impl Argument<'_> {
     }
 
     /// As short as it can be: in a prompt every token is read again and again.
-    fn describe(&self) -> String {
+    fn describe(&self, marks_optional: bool) -> String {
         if let Shape::OneOf(values) = &self.shape {
             let values: Vec<String> = values.iter().map(|value| format!("{value:?}")).collect();
-            return format!("{}: {}", self.name, values.join(" | "));
+            let optional = if self.required || !marks_optional { "" } else { "?" };
+            return format!("{}{optional}: {}", self.name, values.join(" | "));
         }
         let default = self
             .schema
@@ -132,7 +169,8 @@ impl Argument<'_> {
             .filter(|value| value.as_str().is_some_and(|text| !text.is_empty()) || value.is_boolean());
         match (&self.shape, self.required, default) {
             (_, false, Some(default)) => format!("{} = {default}", self.name),
-            (_, false, None) => format!("{}?", self.name),
+            (Shape::Text, false, None) => format!("{}?", self.name),
+            (_, false, None) => format!("{}?: {}", self.name, type_name(self.schema)),
             (Shape::Text, ..) => self.name.to_owned(),
             _ => format!("{}: {}", self.name, type_name(self.schema)),
         }
@@ -155,6 +193,16 @@ impl<'a> Shape<'a> {
         let bounded = schema.get("pattern").is_some() || schema.get("format").is_some();
         if types(schema).contains(&"string") && !bounded { Self::Text } else { Self::Json }
     }
+}
+
+/// The beginning of a text on one line, whole words.
+fn brief(text: &str, most_bytes: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.len() <= most_bytes {
+        return line;
+    }
+    let cut = shorten(&line, most_bytes);
+    format!("{}…", cut.rsplit_once(' ').map_or(cut, |(whole, _)| whole))
 }
 
 fn types(schema: &Value) -> Vec<&str> {

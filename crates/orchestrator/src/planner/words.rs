@@ -11,14 +11,83 @@ const FUNCTION_WORDS: &[&str] = &[
     "what", "when", "where", "which", "who", "why", "will", "with", "without", "would", "you", "your",
 ];
 
-/// The words that carry meaning, in lower case without common endings; every number is the word `0`.
+/// Words that many tools share: they tell what is done to something, and not to what.
+const GENERIC_WORDS: &[&str] = &[
+    "find",
+    "search",
+    "retrieve",
+    "fetch",
+    "provide",
+    "return",
+    "show",
+    "tell",
+    "list",
+    "create",
+    "new",
+    "set",
+    "information",
+    "data",
+    "detail",
+    "details",
+    "specific",
+    "specified",
+    "based",
+    "given",
+    "user",
+    "name",
+    "value",
+    "values",
+    "type",
+    "string",
+    "number",
+    "optional",
+    "default",
+    "example",
+    "format",
+    "such",
+    "using",
+    "include",
+    "includes",
+    "whether",
+    "want",
+    "need",
+    "like",
+    "know",
+    "call",
+    "function",
+    "tool",
+    "api",
+    "current",
+    "system",
+];
+
+/// Whether a word, as [`content_words`] gives it, says little about what a text is about.
+pub(super) fn is_generic(word: &str) -> bool {
+    word == "0" || GENERIC_WORDS.iter().any(|generic| stem(generic) == word)
+}
+
+/// The words that carry meaning, in lower case without common endings, `camelCase` taken apart; every number is the word `0`.
 pub(super) fn content_words(text: &str) -> BTreeSet<String> {
-    let lower = text.to_lowercase();
+    let lower = apart(text).to_lowercase();
     lower
         .split(|c: char| !c.is_alphanumeric())
         .filter(|word| !word.is_empty() && !FUNCTION_WORDS.contains(word))
         .map(|word| if word.starts_with(|c: char| c.is_ascii_digit()) { "0".to_owned() } else { stem(word) })
         .collect()
+}
+
+/// The text with a space before every capital that follows a small letter.
+fn apart(text: &str) -> String {
+    let mut spaced = String::with_capacity(text.len() + 8);
+    let mut small = false;
+    for c in text.chars() {
+        if small && c.is_uppercase() {
+            spaced.push(' ');
+        }
+        small = c.is_lowercase() || c.is_ascii_digit();
+        spaced.push(c);
+    }
+    spaced
 }
 
 /// Whether a text looks English: it is short, or some of its words are English function words.
@@ -78,6 +147,14 @@ mod tests {
         ] {
             assert!(!content_words(one).is_disjoint(&content_words(other)), "{one} {other}");
         }
+    }
+
+    #[test]
+    fn names_in_camel_case_are_several_words() {
+        let words = content_words("QueryMeetingRoom");
+        assert_eq!(words, ["meet", "query", "room"].map(str::to_owned).into());
+        assert!(is_generic(content_words("Details").first().unwrap()));
+        assert!(!is_generic("weather"));
     }
 
     #[test]

@@ -116,3 +116,36 @@ async fn without_a_need_for_tools_no_plan_is_asked_for() {
     assert!(all_succeeded(&task));
     assert_eq!(runs.load(Ordering::SeqCst), 0);
 }
+
+#[tokio::test]
+async fn a_preview_plans_as_a_task_would_and_runs_nothing() {
+    let hub = Hub::start().await;
+    let (_tools, runs) = with_calculator(&hub).await;
+    let replies = Arc::new(AtomicUsize::new(0));
+    let asked = Arc::clone(&replies);
+    let _llm = StandIn::llm(&hub.url, "only", move |_| -> Boxed<_> {
+        let first = asked.fetch_add(1, Ordering::SeqCst) == 0;
+        let plan = if first {
+            "s1 = calc.evaluate(term=\"1\")"
+        } else {
+            "s1 = calc.evaluate(expression=\"12 * 34\")\nanswer"
+        };
+        Box::pin(async move { Ok(says(plan)) })
+    })
+    .await;
+    let preview = async |body: serde_json::Value| {
+        hub.client.post::<_, serde_json::Value>("/v1/plans/preview", &body).await
+    };
+    let plan = preview(json!({"request": {"input": REQUEST}})).await.unwrap();
+    assert_eq!(plan["steps"][0]["inputs"], json!({"expression": "12 * 34"}), "{plan}");
+    assert_eq!(plan["refused"].as_array().unwrap().len(), 1, "the repair is told: {plan}");
+    let tools = json!([{"name": "taxi.order", "description": "Order a taxi", "arguments": {"type": "object"}, "result": {},
+        "side_effect": "external", "idempotent": false, "timeout_ms": 1000}]);
+    let none = preview(json!({"request": {"input": REQUEST}, "tools": tools})).await.unwrap();
+    assert_eq!((&none["asked"], &none["steps"]), (&json!(false), &json!([])), "a taxi cannot matter: {none}");
+    assert_eq!(replies.load(Ordering::SeqCst), 2);
+    assert_eq!(runs.load(Ordering::SeqCst), 0);
+    let many = vec![tools[0].clone(); 129];
+    let refused = preview(json!({"request": {"input": REQUEST}, "tools": many})).await.unwrap_err();
+    assert_eq!(refused.code, kamil_protocol::ErrorCode::ValidationFailed);
+}
