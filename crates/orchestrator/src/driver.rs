@@ -8,7 +8,7 @@ pub(crate) mod decision;
 mod growth;
 mod labelling;
 mod outcome;
-mod placing;
+pub(crate) mod placing;
 mod request;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -16,16 +16,22 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
 use kamil_plan::{Input, Rejection, Task};
-use kamil_protocol::{ErrorCode, Problem, StepId, event::TaskEvent, task::TaskAccepted};
+use kamil_protocol::{
+    ErrorCode, Problem, StepId,
+    event::TaskEvent,
+    task::{TaskAccepted, TaskStatus},
+};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
 
 use crate::{
+    dispatcher::{Grant, Ticket},
     feed::Record,
     hub::{self, Command, Hub, Live},
     journal::{Appended, Beginning, Entry, JournalError},
+    sessions::Turn,
     tool_set::ToolSet,
 };
 use attempt::{Attempt, Ended};
@@ -49,15 +55,19 @@ pub(crate) enum First {
 }
 
 /// What is known of a step beyond the journal; lost at a restart.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Note {
     /// Not to be started before.
     not_before: Option<Instant>,
     /// Since when no node could take it.
     waiting_since: Option<Instant>,
-    /// Nodes that turned it away as full, until when.
-    full: Vec<(kamil_protocol::NodeId, Instant)>,
+    /// Since when it waits for a slot; kept when a full node turns it away.
+    queued_since: Option<Instant>,
+    /// Its place in the queue for a slot.
+    ticket: Option<Ticket>,
 }
+
+type Grants = (mpsc::Sender<Box<Grant>>, mpsc::Receiver<Box<Grant>>);
 
 /// Events that wait for the next append.
 struct Batch {
@@ -75,10 +85,19 @@ pub(crate) struct Driver {
     known: Known,
     batch: Batch,
     deadline: Instant,
+    /// Its place in its session.
+    turn: Option<Turn>,
+    /// An earlier task of the session has to end first.
+    held: bool,
+    /// Where slots are announced; made when the first step has to wait for one.
+    grants: Option<Grants>,
+    /// Attempts on granted slots, to be made once their start is durable.
+    granted: Vec<Attempt>,
 }
 
 enum Wake {
     Ended(Ended),
+    Granted(Box<Grant>),
     Command(Command),
     Deadline,
     Look,
@@ -93,6 +112,7 @@ impl Driver {
         task: Task,
         tools: Vec<Arc<ToolSet>>,
         inbox: mpsc::Receiver<Command>,
+        turn: Option<Turn>,
     ) -> Self {
         let now = hub.now();
         let left = left_ms(&task, now);
@@ -107,6 +127,10 @@ impl Driver {
             known,
             batch: Batch { at: now, events: Vec::new() },
             deadline: Instant::now() + Duration::from_millis(left),
+            turn,
+            held: false,
+            grants: None,
+            granted: Vec::new(),
         }
     }
 
@@ -153,11 +177,15 @@ impl Driver {
             Ok(Appended::At(first)) => {
                 self.publish(*first, at, entries);
                 self.hub.measures.tasks.inc();
-                Ok(hub::accepted(id, self.task.status(), false))
+                let waiting = self.hub.waiting(&self.task);
+                Ok(TaskAccepted { id, status: self.task.status(), repeated: false, waiting })
             }
             Ok(Appended::Known { task, fingerprint: known }) if *known == fingerprint => {
                 let known = self.hub.task(*task).await;
-                known.map(|known| hub::accepted(known.id(), known.status(), true))
+                known.map(|known| {
+                    let waiting = self.hub.waiting(&known);
+                    TaskAccepted { id: known.id(), status: known.status(), repeated: true, waiting }
+                })
             }
             Ok(Appended::Known { task, .. }) => {
                 let detail =
@@ -181,9 +209,14 @@ impl Driver {
         let shutdown = self.hub.shutdown.clone();
         let mut changes = self.hub.registry.changes();
         loop {
-            let attempts = self.place();
+            let mut attempts = std::mem::take(&mut self.granted);
+            attempts.extend(self.place());
             if !self.commit().await {
                 return false;
+            }
+            self.leave_queue();
+            if let Some(turn) = &self.turn {
+                turn.step_aside(self.task.status() == TaskStatus::AwaitingApproval);
             }
             self.attempts.extend(attempts.into_iter().map(launch));
             if self.task.ended().is_some() {
@@ -196,14 +229,17 @@ impl Driver {
                 biased;
                 () = shutdown.cancelled() => Wake::Shutdown,
                 Some(ended) = self.attempts.next(), if !self.attempts.is_empty() => Wake::Ended(ended),
+                Some(grant) = granted(&mut self.grants) => Wake::Granted(grant),
                 Some(command) = self.inbox.recv() => Wake::Command(command),
                 () = tokio::time::sleep_until(self.deadline) => Wake::Deadline,
                 () = changes.changed(), if waits => Wake::Look,
                 () = sleep_until(look_at), if waits => Wake::Look,
+                () = moved(self.turn.as_ref()), if self.held => Wake::Look,
             };
             self.batch.at = self.hub.now();
             match wake {
                 Wake::Ended(ended) => self.take_outcome(ended),
+                Wake::Granted(grant) => self.take_grant(*grant),
                 Wake::Command(command) => self.obey(command).await,
                 Wake::Deadline => {
                     self.advance(Input::Deadline);
@@ -347,6 +383,20 @@ impl Driver {
 
 fn launch(attempt: Attempt) -> BoxFuture<'static, Ended> {
     Box::pin(attempt.run())
+}
+
+async fn granted(grants: &mut Option<Grants>) -> Option<Box<Grant>> {
+    match grants {
+        Some((_, grants)) => grants.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn moved(turn: Option<&Turn>) {
+    match turn {
+        Some(turn) => turn.moved().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn sleep_until(moment: Option<Instant>) {

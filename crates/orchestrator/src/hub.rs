@@ -8,13 +8,13 @@ use std::{
 
 use jiff::Timestamp;
 use kamil_plan::{
-    Task,
+    Step, Task,
     graph::{self, Author},
 };
 use kamil_protocol::{
-    ErrorCode, NodeId, Problem, TaskId,
+    ErrorCode, NodeId, Problem, SessionId, TaskId,
     node::{Heartbeat, RegisterNode, Registered, Role},
-    task::{ApprovalDecision, MAX_INPUT_BYTES, TaskAccepted, TaskRequest, TaskStatus},
+    task::{ApprovalDecision, MAX_INPUT_BYTES, QueuePlace, TaskAccepted, TaskRequest, WaitingStep},
 };
 use kamil_protocol::{StepId, task::TaskDoc};
 use sha2::{Digest as _, Sha256};
@@ -25,12 +25,14 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    driver::{Driver, First, decision},
+    dispatcher::Dispatcher,
+    driver::{Driver, First, decision, placing},
     feed::{Feed, Record},
     journal::{Beginning, Journal, JournalError},
     measures::Measures,
     options::OrchestratorOptions,
     registry::Registry,
+    sessions::{Sessions, Turn},
 };
 
 /// Most tasks that ended lately and are kept at hand.
@@ -84,6 +86,8 @@ pub(crate) struct Hub {
     pub(crate) registry: Arc<Registry>,
     pub(crate) options: OrchestratorOptions,
     pub(crate) measures: Measures,
+    pub(crate) dispatcher: Arc<Dispatcher>,
+    pub(crate) sessions: Arc<Sessions>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) running: TaskTracker,
     begun: Instant,
@@ -101,6 +105,8 @@ impl Hub {
         shutdown: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
+            dispatcher: Dispatcher::new(Arc::clone(&registry), &measures),
+            sessions: Arc::default(),
             journal,
             registry,
             options,
@@ -147,15 +153,20 @@ impl Hub {
         let task = Task::fold(id, events.iter().map(|event| (at, event)))
             .map_err(|error| Problem::new(ErrorCode::Internal, format!("The task cannot begin: {error}.")))?;
         let (live, inbox) = live(id);
-        self.admit(id, &live)?;
+        let turn = self.admit(id, &live, task.request().session)?;
         let (reply, accepted) = oneshot::channel();
         let beginning = Beginning { idempotency_key, fingerprint };
-        let driver = Driver::new(Arc::clone(self), live, task, vec![tools], inbox);
+        let driver = Driver::new(Arc::clone(self), live, task, vec![tools], inbox, turn);
         self.running.spawn(driver.run(First::New { at, events, beginning, reply }));
         accepted.await.map_err(|_| Problem::from(JournalError::Closed))?
     }
 
-    fn admit(&self, id: TaskId, live: &Arc<Live>) -> Result<(), Problem> {
+    fn admit(
+        &self,
+        id: TaskId,
+        live: &Arc<Live>,
+        session: Option<SessionId>,
+    ) -> Result<Option<Turn>, Problem> {
         let mut tasks = self.tasks();
         if tasks.open.len() >= self.options.max_open_tasks {
             let detail = format!("{} tasks are unfinished, which is the most.", tasks.open.len());
@@ -163,7 +174,7 @@ impl Hub {
         }
         tasks.open.insert(id, Arc::clone(live));
         self.measures.open_tasks.set(i64::try_from(tasks.open.len()).unwrap_or(i64::MAX));
-        Ok(())
+        Ok(session.map(|session| self.sessions.join(session, id)))
     }
 
     /// A task that never became durable.
@@ -194,17 +205,28 @@ impl Hub {
     /// If the journal cannot be read, or tells of something that cannot have happened.
     pub(crate) async fn resume(self: &Arc<Self>) -> Result<usize, JournalError> {
         let unfinished = self.journal.unfinished().await?;
-        for id in &unfinished {
-            let (live, inbox) = live(*id);
-            live.feed.publish(self.stored(*id).await?);
+        let mut taken_up = Vec::with_capacity(unfinished.len());
+        for id in unfinished {
+            let (live, inbox) = live(id);
+            let records = self.stored(id).await?;
+            let accepted = records.first().map_or(u64::MAX, |record| record.seq);
+            live.feed.publish(records);
             let task = fold(&live.feed).map_err(|problem| JournalError::Database(problem.detail))?;
+            let untouched = task.steps().iter().all(|step| step.attempt == 0);
             let tools = self.journal.tools_of(&live.feed.tool_sets()).await?;
-            self.tasks().open.insert(*id, Arc::clone(&live));
-            let driver = Driver::new(Arc::clone(self), live, task, tools, inbox);
+            taken_up.push(((untouched, accepted), live, inbox, task, tools));
+        }
+        // Within a session what had begun goes on, and the rest follows in the order of acceptance.
+        taken_up.sort_by_key(|(order, ..)| *order);
+        let count = taken_up.len();
+        for (_, live, inbox, task, tools) in taken_up {
+            let turn = task.request().session.map(|session| self.sessions.join(session, task.id()));
+            self.tasks().open.insert(task.id(), Arc::clone(&live));
+            let driver = Driver::new(Arc::clone(self), live, task, tools, inbox, turn);
             self.running.spawn(driver.run(First::Resumed));
         }
-        self.measures.open_tasks.set(i64::try_from(unfinished.len()).unwrap_or(i64::MAX));
-        Ok(unfinished.len())
+        self.measures.open_tasks.set(i64::try_from(count).unwrap_or(i64::MAX));
+        Ok(count)
     }
 
     async fn stored(&self, id: TaskId) -> Result<Vec<Record>, JournalError> {
@@ -295,11 +317,27 @@ impl Hub {
     /// `task_unknown`.
     pub(crate) async fn document(&self, id: TaskId) -> Result<TaskDoc, Problem> {
         let feed = self.feed(id).await?;
-        let mut document = fold(&feed)?.document();
+        let task = fold(&feed)?;
+        let mut document = task.document();
+        for waiting in self.waiting(&task) {
+            if let Some(step) = document.steps.iter_mut().find(|step| step.id == waiting.step) {
+                (step.waiting, step.queue) = (Some(waiting.reason), waiting.queue);
+            }
+        }
         if document.answer.is_none() && !document.status.is_final() {
             document.answer = feed.written();
         }
         Ok(document)
+    }
+
+    /// The steps of a task that could start and do not, with their places in the queue as they are now.
+    pub(crate) fn waiting(&self, task: &Task) -> Vec<WaitingStep> {
+        let mut waiting = task.steps().iter().filter(|step| step.waiting.is_some()).peekable();
+        if waiting.peek().is_none() {
+            return Vec::new();
+        }
+        let places = self.dispatcher.places(Some(task.id()));
+        waiting.filter_map(|step| waiting_step(task.id(), step, &places)).collect()
     }
 
     /// Sends a command to a task that has not ended.
@@ -430,8 +468,19 @@ pub(crate) fn deadline_ms(request: &TaskRequest) -> u64 {
     request.deadline_ms.unwrap_or(DEFAULT_DEADLINE_MS)
 }
 
-pub(crate) fn accepted(id: TaskId, status: TaskStatus, repeated: bool) -> TaskAccepted {
-    TaskAccepted { id, status, repeated }
+/// What a step waits for: its place in the queue as it is now, or what was recorded.
+fn waiting_step(
+    task: TaskId,
+    step: &Step,
+    places: &BTreeMap<(TaskId, StepId), QueuePlace>,
+) -> Option<WaitingStep> {
+    let recorded = step.waiting.as_ref()?;
+    let queue = places.get(&(task, step.id().clone())).copied();
+    let reason = match queue {
+        Some(place) => placing::queued(step.spec.kind, Some(place)),
+        None => recorded.clone(),
+    };
+    Some(WaitingStep { step: step.id().clone(), reason, queue })
 }
 
 fn live(id: TaskId) -> (Arc<Live>, mpsc::Receiver<Command>) {

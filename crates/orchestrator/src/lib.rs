@@ -2,11 +2,13 @@
 //!
 //! * [`start`] runs it, [`Orchestrator`] without its HTTP API; [`OrchestratorOptions`] and [`StartError`] go with that. [`openapi`] describes its HTTP API.
 //! * `api`: the endpoints. `hub`: what all tasks share. `driver`: one task's way, from event to request and back.
+//! * `queue`: in which order steps wait for a slot; `dispatcher`: who gets one. `sessions`: tasks of a conversation in turn.
 //! * [`journal`]: the record, durable before its effect, each a leaf of the signed log; [`journal::verify`] works offline.
 //! * [`planner`]: what models are asked and how their replies are read. `preview`: a plan
 //!   without a task. `registry`: the nodes. `feed`: event streams.
 
 mod api;
+mod dispatcher;
 mod driver;
 mod feed;
 mod hub;
@@ -17,8 +19,10 @@ mod options;
 mod orchestrator;
 pub mod planner;
 mod preview;
+mod queue;
 mod registry;
 mod service;
+mod sessions;
 mod signal;
 mod tool_set;
 mod world;

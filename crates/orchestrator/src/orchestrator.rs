@@ -62,6 +62,7 @@ impl Orchestrator {
                 tracing::info!(resumed, "unfinished tasks are taken up again");
             }
         }
+        hub.running.spawn(Arc::clone(&hub.dispatcher).run(shutdown.clone()));
         hub.running.spawn(sweep(registry, shutdown));
         Ok(Self { hub })
     }

@@ -3,8 +3,8 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -18,7 +18,7 @@ use kamil_protocol::{
     placement::StepNeeds,
     tool::ToolDescriptor,
 };
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -36,8 +36,42 @@ const TOOLS_LINGER: Duration = Duration::from_secs(10);
 /// How long a node whose connection broke may take to show that it lives.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// What is predicted of requests that a node is working on: the moments at which they should end.
-type InFlight = Arc<Mutex<BTreeMap<u64, Instant>>>;
+/// Wait after the first refusal of a full node that does not say when to come back; doubled up to the longest.
+const FIRST_BACKOFF_MS: u64 = 100;
+const LONGEST_BACKOFF_MS: u64 = 5_000;
+
+/// What is known of a node's slots.
+#[derive(Debug, Default)]
+struct Slots {
+    /// Requests that the node is working on: the moments at which they should end, as predicted.
+    in_flight: BTreeMap<u64, Instant>,
+    /// The node said that it is full, and when to come back.
+    full_until: Option<Instant>,
+    /// How often in a row it said so.
+    refusals: u32,
+}
+
+type SharedSlots = Arc<Mutex<Slots>>;
+
+fn lock(slots: &SharedSlots) -> MutexGuard<'_, Slots> {
+    slots.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tells the dispatcher that a slot came free, if anything waits for one.
+#[derive(Debug, Default)]
+pub(crate) struct Relief {
+    /// How many steps wait for a slot.
+    pub(crate) waiting: AtomicUsize,
+    pub(crate) freed: Notify,
+}
+
+impl Relief {
+    fn tell(&self) {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.freed.notify_one();
+        }
+    }
+}
 
 struct Member {
     doc: NodeDoc,
@@ -46,7 +80,7 @@ struct Member {
     heard: Instant,
     /// Cancelled when this run of the node is over.
     gone: CancellationToken,
-    in_flight: InFlight,
+    slots: SharedSlots,
 }
 
 /// A node that was chosen, with all that is needed to call it.
@@ -54,9 +88,12 @@ struct Member {
 pub(crate) struct Handle {
     pub(crate) id: NodeId,
     pub(crate) name: String,
+    pub(crate) role: Role,
     pub(crate) link: Arc<dyn Link>,
     pub(crate) gone: CancellationToken,
-    in_flight: InFlight,
+    slots: SharedSlots,
+    /// How many requests it takes at once.
+    capacity: usize,
 }
 
 impl Handle {
@@ -69,15 +106,34 @@ impl Handle {
     }
 }
 
-/// A request that a node is working on; ends when dropped.
+/// A slot of a node, for one request; given back when dropped.
 pub(crate) struct Busy {
-    in_flight: InFlight,
+    slots: SharedSlots,
     number: u64,
+    relief: Arc<Relief>,
+}
+
+impl Busy {
+    /// The node took the request: it is not full.
+    pub(crate) fn taken(&self) {
+        let mut slots = lock(&self.slots);
+        (slots.refusals, slots.full_until) = (0, None);
+    }
+
+    /// The node answered that it is full. It is left alone for as long as it asks for, within bounds.
+    pub(crate) fn refused(&self, retry_after_ms: Option<u64>) {
+        let mut slots = lock(&self.slots);
+        let backoff = (FIRST_BACKOFF_MS << slots.refusals.min(6)).min(LONGEST_BACKOFF_MS);
+        let pause = retry_after_ms.map_or(backoff, |asked| asked.clamp(FIRST_BACKOFF_MS, backoff.max(1_000)));
+        slots.refusals = slots.refusals.saturating_add(1);
+        slots.full_until = Some(Instant::now() + Duration::from_millis(pause));
+    }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
+        lock(&self.slots).in_flight.remove(&self.number);
+        self.relief.tell();
     }
 }
 
@@ -115,6 +171,7 @@ pub(crate) struct Registry {
     network: Arc<dyn Network>,
     requests: AtomicU64,
     timeout: Duration,
+    relief: Arc<Relief>,
 }
 
 impl Registry {
@@ -126,7 +183,13 @@ impl Registry {
             network,
             requests: AtomicU64::new(0),
             timeout,
+            relief: Arc::default(),
         }
+    }
+
+    /// What the dispatcher listens to.
+    pub(crate) fn relief(&self) -> &Arc<Relief> {
+        &self.relief
     }
 
     /// Tells when a node came, went, or changed what it offers.
@@ -175,9 +238,9 @@ impl Registry {
                 return Err(Problem::new(ErrorCode::Busy, detail));
             }
             // The same run that registers again (it missed an answer) goes on with what it is working on.
-            let (gone, in_flight) = match before {
+            let (gone, slots) = match before {
                 Some(before) if before.instance == instance && !before.gone.is_cancelled() => {
-                    (before.gone, before.in_flight)
+                    (before.gone, before.slots)
                 }
                 Some(before) => {
                     before.gone.cancel();
@@ -185,7 +248,7 @@ impl Registry {
                 }
                 None => Default::default(),
             };
-            let member = Member { doc, instance, link, heard: Instant::now(), gone, in_flight };
+            let member = Member { doc, instance, link, heard: Instant::now(), gone, slots };
             members.nodes.insert(id, member);
             members.refresh_tools();
             Ok(())
@@ -343,15 +406,51 @@ impl Registry {
 
     /// Decides where steps would run. With `only`, that node alone is considered.
     pub(crate) fn place(&self, needs: &[StepNeeds], policy: &Policy, only: Option<NodeId>) -> Vec<Decision> {
+        self.place_behind(&BTreeMap::new(), needs, policy, only)
+    }
+
+    /// The same, as if each of these nodes had this work too: what goes there first, in predicted milliseconds.
+    pub(crate) fn place_behind(
+        &self,
+        ahead: &BTreeMap<NodeId, Vec<u64>>,
+        needs: &[StepNeeds],
+        policy: &Policy,
+        only: Option<NodeId>,
+    ) -> Vec<Decision> {
         let now = Instant::now();
-        let costs = self.costs.lock().unwrap_or_else(PoisonError::into_inner);
         self.read(|members| {
+            // In this order everywhere: the members first, then the costs.
+            let costs = self.costs.lock().unwrap_or_else(PoisonError::into_inner);
             let considered =
                 members.nodes.values().filter(|member| only.is_none_or(|only| only == member.doc.id));
-            let fleet: Vec<FleetNode<'_>> = considered
-                .map(|member| FleetNode::from_doc(&member.doc, remaining(&member.in_flight, now)))
-                .collect();
+            let node = |member| {
+                let mut work = remaining(member, now);
+                work.extend(ahead.get(&member.doc.id).into_iter().flatten());
+                FleetNode::from_doc(&member.doc, work)
+            };
+            let fleet: Vec<FleetNode<'_>> = considered.map(node).collect();
             kamil_placement::place(&fleet, needs, &costs, policy)
+        })
+    }
+
+    /// How many slots are free on the living nodes of a role.
+    pub(crate) fn free_slots(&self, role: Role) -> usize {
+        let now = Instant::now();
+        self.read(|members| {
+            let living = members
+                .nodes
+                .values()
+                .filter(|member| member.doc.role == role && member.doc.status == NodeStatus::Alive);
+            living.map(|member| lock(&member.slots).free(capacity(member), now)).sum()
+        })
+    }
+
+    /// When the next of the nodes that said they are full may be asked again.
+    pub(crate) fn next_relief(&self) -> Option<Instant> {
+        let now = Instant::now();
+        self.read(|members| {
+            let until = members.nodes.values().filter_map(|member| lock(&member.slots).full_until);
+            until.filter(|until| *until > now).min()
         })
     }
 
@@ -367,9 +466,11 @@ impl Registry {
             Some(Handle {
                 id,
                 name: member.doc.name.clone(),
+                role: member.doc.role,
                 link: Arc::clone(&member.link),
                 gone: member.gone.clone(),
-                in_flight: Arc::clone(&member.in_flight),
+                slots: Arc::clone(&member.slots),
+                capacity: capacity(member),
             })
         })
     }
@@ -406,13 +507,31 @@ impl Registry {
         })
     }
 
-    /// Counts a request against a node until the guard is dropped.
-    pub(crate) fn occupy(&self, handle: &Handle, predicted_ms: u64) -> Busy {
+    /// Takes a slot of a node, until the guard is dropped; `None` if all are taken or the node said it is full.
+    pub(crate) fn occupy(&self, handle: &Handle, predicted_ms: u64) -> Option<Busy> {
+        let now = Instant::now();
+        let mut slots = lock(&handle.slots);
+        if slots.free(handle.capacity, now) == 0 {
+            return None;
+        }
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        let until = Instant::now() + Duration::from_millis(predicted_ms.min(3_600_000));
-        handle.in_flight.lock().unwrap_or_else(PoisonError::into_inner).insert(number, until);
-        Busy { in_flight: Arc::clone(&handle.in_flight), number }
+        slots.in_flight.insert(number, now + Duration::from_millis(predicted_ms.min(3_600_000)));
+        Some(Busy { slots: Arc::clone(&handle.slots), number, relief: Arc::clone(&self.relief) })
     }
+}
+
+impl Slots {
+    fn free(&self, capacity: usize, now: Instant) -> usize {
+        if self.full_until.is_some_and(|until| until > now) {
+            return 0;
+        }
+        capacity.saturating_sub(self.in_flight.len())
+    }
+}
+
+/// A node takes this many requests at once.
+fn capacity(member: &Member) -> usize {
+    member.doc.capabilities.slots.max(1) as usize
 }
 
 fn bury(member: &mut Member, why: &str) {
@@ -421,11 +540,18 @@ fn bury(member: &mut Member, why: &str) {
     member.gone.cancel();
 }
 
-fn remaining(in_flight: &InFlight, now: Instant) -> Vec<u64> {
-    let in_flight = in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-    let left =
-        |until: &Instant| u64::try_from(until.saturating_duration_since(now).as_millis()).unwrap_or(u64::MAX);
-    in_flight.values().map(left).collect()
+/// What is left of a node's work, in predicted milliseconds for each request.
+fn remaining(member: &Member, now: Instant) -> Vec<u64> {
+    let ms = |left: Duration| u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+    let slots = lock(&member.slots);
+    // What takes longer than predicted is expected to take as long again as it is late.
+    let left = |until: &Instant| ms((*until - now).max(now - *until));
+    let mut work: Vec<u64> = slots.in_flight.values().map(left).collect();
+    if let Some(until) = slots.full_until.filter(|until| *until > now) {
+        let taken = capacity(member).saturating_sub(work.len());
+        work.extend(std::iter::repeat_n(ms(until - now), taken));
+    }
+    work
 }
 
 fn unknown(id: NodeId) -> Problem {

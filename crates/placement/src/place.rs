@@ -26,6 +26,8 @@ pub struct Decision {
     pub degraded: Vec<String>,
     /// Place in the chosen node's queue; 0 starts at once.
     pub position: u32,
+    /// Of the predicted time, milliseconds until a slot of the chosen node is free.
+    pub wait_ms: u64,
     /// Nothing was chosen, but a candidate would do once memory on it is free: worth asking again.
     pub may_fit_later: bool,
 }
@@ -336,17 +338,14 @@ impl<'a> Choice<'a> {
         if candidate.offer.is_some() {
             reasons.push(prediction.basis());
         }
-        let mut degraded = self.degraded.clone();
         if prediction.position > 0 {
             let slots = Count(u64::from(node.capabilities.slots.max(1)), "slot");
-            let queued = format!(
-                "{} is full ({slots}): the step waits there at position {}, about {}",
+            reasons.push(format!(
+                "{} is full ({slots}): the step waits for it at position {}, about {}",
                 node.name,
                 prediction.position,
                 Ms(prediction.wait_ms)
-            );
-            reasons.push(queued.clone());
-            degraded.push(queued);
+            ));
         }
         Decision {
             placement: Placement {
@@ -360,8 +359,9 @@ impl<'a> Choice<'a> {
                 reasons,
                 rejected: Vec::new(),
             },
-            degraded,
+            degraded: self.degraded.clone(),
             position: prediction.position,
+            wait_ms: prediction.wait_ms.round() as u64,
             may_fit_later: false,
         }
     }
@@ -400,6 +400,7 @@ impl<'a> Choice<'a> {
             placement: Placement { chosen: None, reasons, rejected: Vec::new() },
             degraded: Vec::new(),
             position: 0,
+            wait_ms: 0,
             may_fit_later,
         }
     }

@@ -78,6 +78,7 @@ impl Task {
             attempt: step.attempt,
             placement: step.placement.as_deref().cloned(),
             waiting: step.waiting.clone().or_else(|| self.items_left(step)),
+            queue: None,
             specialization: step.spec.specialization.clone(),
             labels: step.labels.clone(),
             plan_labels: Some(step.plan_labels.clone()),

@@ -52,6 +52,28 @@ pub struct TaskRequest {
     /// The task is given up this long after it was made; 1 s to 24 h, default 1 h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
+    /// Whether a person waits for it.
+    #[serde(default, skip_serializing_if = "Priority::is_interactive")]
+    pub priority: Priority,
+}
+
+/// Which steps go first where more are ready than nodes can take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// A person waits for it: its steps overtake those of batch tasks.
+    #[default]
+    Interactive,
+    /// Nobody waits for it. A step of it that has waited for 60 s ranks like an interactive one that comes then.
+    Batch,
+}
+
+impl Priority {
+    /// Whether it is the default.
+    #[must_use]
+    pub fn is_interactive(&self) -> bool {
+        *self == Self::Interactive
+    }
 }
 
 /// What `POST /v1/tasks` answers (202).
@@ -63,6 +85,30 @@ pub struct TaskAccepted {
     pub status: TaskStatus,
     /// Whether an earlier request with the same idempotency key made it.
     pub repeated: bool,
+    /// Steps that could start at this moment and wait, with their places in the queue.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<WaitingStep>,
+}
+
+/// A step that could start and does not, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WaitingStep {
+    /// The step.
+    pub step: StepId,
+    /// What it waits for, for the person.
+    pub reason: String,
+    /// Its place in the queue, where all nodes that could run it are full; absent if it waits for something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueuePlace>,
+}
+
+/// A place in the queue of steps that wait for the same kind of node (LLM, tool or memory), at the moment of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct QueuePlace {
+    /// 1 is the next.
+    pub position: u32,
+    /// How many steps wait.
+    pub of: u32,
 }
 
 /// What a step does.
@@ -291,6 +337,9 @@ pub struct StepDoc {
     /// Why it has not started though it could: which node is missing, or its place in the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<String>,
+    /// Its place in the queue, where all nodes that could run it are full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueuePlace>,
     /// What kind of model it wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub specialization: Option<String>,

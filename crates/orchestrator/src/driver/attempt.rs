@@ -57,6 +57,13 @@ impl Attempt {
             },
             () = node.gone.cancelled() => (gone(&node), false),
         };
+        match &outcome {
+            Outcome::Failed { problem, .. } if problem.code == ErrorCode::Busy => {
+                busy.refused(problem.retry_after_ms);
+            }
+            Outcome::Failed { .. } => {}
+            _ => busy.taken(),
+        }
         drop(busy);
         match &outcome {
             Outcome::Failed { problem, .. } if told && problem.code == ErrorCode::NodeUnreachable => {

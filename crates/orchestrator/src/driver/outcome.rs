@@ -18,9 +18,6 @@ use super::{
 };
 use crate::link::NodeReply;
 
-/// Wait after the first refusal of a full node; doubled up to the longest.
-const FIRST_BACKOFF_MS: u64 = 100;
-const LONGEST_BACKOFF_MS: u64 = 5_000;
 /// A node that failed an attempt and is the only one is asked again after this long.
 const RETRY_PAUSE: Duration = Duration::from_millis(150);
 /// What is kept of an output that is too large, in bytes.
@@ -79,19 +76,10 @@ impl Driver {
 
     /// When the step may be tried again, if it may.
     fn pause(&mut self, id: &StepId, kind: StepKind, problem: &Problem) {
-        let Some(step) = self.task.step(id) else { return };
-        let (node, refusals) = (step.node, step.busy_replies());
+        // A full node is left alone by everybody for a while, and the step waits in the queue.
         let alone = self.hub.registry.alive(kamil_placement::fleet::role_for(kind)) <= 1;
-        let note = self.notes.entry(id.clone()).or_default();
-        let now = Instant::now();
-        if problem.code == ErrorCode::Busy {
-            let backoff = (FIRST_BACKOFF_MS << refusals.min(6)).min(LONGEST_BACKOFF_MS);
-            let pause = problem
-                .retry_after_ms
-                .map_or(backoff, |asked| asked.clamp(FIRST_BACKOFF_MS, backoff.max(1_000)));
-            note.full.extend(node.map(|node| (node, now + Duration::from_millis(pause))));
-        } else if alone {
-            note.not_before = Some(now + RETRY_PAUSE);
+        if alone && problem.code != ErrorCode::Busy {
+            self.notes.entry(id.clone()).or_default().not_before = Some(Instant::now() + RETRY_PAUSE);
         }
     }
 }

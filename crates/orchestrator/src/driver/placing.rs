@@ -7,16 +7,21 @@ use kamil_plan::{Effect, Input};
 use kamil_protocol::{
     ErrorCode, NodeId, StepId,
     node::Role,
-    task::{StepError, StepKind, StepStatus},
+    task::{MAX_STEPS, QueuePlace, StepError, StepKind, StepStatus},
     tool::SideEffect,
 };
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     Driver,
     attempt::Attempt,
     decision, left_ms,
     request::{self, Prepared},
+};
+use crate::{
+    dispatcher::{Grant, Waiter},
+    registry::{Busy, Handle},
+    sessions::Turn,
 };
 
 /// A step that waits for a node is looked at again this often, though nothing has been heard.
@@ -48,11 +53,12 @@ impl Driver {
         });
         let ready: Vec<StepId> = ready
             .filter(|step| {
-                let note = self.notes.get(step);
-                note.and_then(|note| note.not_before).is_none_or(|moment| moment <= now)
+                self.notes.get(step).is_none_or(|note| {
+                    note.ticket.is_none() && note.not_before.is_none_or(|moment| moment <= now)
+                })
             })
             .collect();
-        if ready.is_empty() {
+        if ready.is_empty() || self.held(&ready) {
             return Vec::new();
         }
         self.refresh_tools();
@@ -68,6 +74,20 @@ impl Driver {
             }
         }
         prepared
+    }
+
+    /// Whether an earlier task of the session has to end first, which the steps then say.
+    fn held(&mut self, ready: &[StepId]) -> bool {
+        let ahead = self.turn.as_ref().and_then(Turn::ahead);
+        self.held = ahead.is_some();
+        if let Some(ahead) = ahead {
+            let reason =
+                format!("Task {ahead} of the same session was asked for before; it has to end first.");
+            for step in ready {
+                self.advance(Input::Waiting { step: step.clone(), reason: reason.clone() });
+            }
+        }
+        self.held
     }
 
     fn prepare_step(&self, id: &StepId, left_ms: u64) -> Result<Option<Prepared>, StepError> {
@@ -107,38 +127,27 @@ impl Driver {
     }
 
     fn avoided(&self, prepared: &[Prepared]) -> Vec<Avoid> {
-        let now = Instant::now();
         let mut avoid = Vec::new();
         for (place, prepared) in prepared.iter().enumerate() {
             let failed = self.task.step(&prepared.step).map_or(&[][..], |step| &step.failed_on);
-            let failed = failed.iter().map(|node| (*node, "an earlier attempt failed there"));
-            let full = self.notes.get(&prepared.step).map_or(&[][..], |note| &note.full);
-            let full =
-                full.iter().filter(|(_, until)| *until > now).map(|(node, _)| (*node, "it is full now"));
-            let reasons = failed.chain(full);
-            avoid.extend(reasons.map(|(node, reason)| Avoid {
+            let reason = "an earlier attempt failed there";
+            avoid.extend(failed.iter().map(|node| Avoid {
                 step: Some(place),
-                node,
+                node: *node,
                 reason: reason.to_owned(),
             }));
         }
         avoid
     }
 
-    /// A node on which an attempt failed is better than none; a full one is not.
+    /// A node on which an attempt failed is better than none.
     fn second_chance(&self, prepared: &[Prepared], decisions: &mut [Decision]) {
-        let now = Instant::now();
         for (prepared, decision) in prepared.iter().zip(decisions) {
             if decision.placement.chosen.is_some() {
                 continue;
             }
-            let full = self.notes.get(&prepared.step).map_or(&[][..], |note| &note.full);
-            let still = full.iter().filter(|(_, until)| *until > now);
-            let avoid =
-                still.map(|(node, _)| Avoid { step: None, node: *node, reason: "it is full now".to_owned() });
-            let policy = Policy { avoid: avoid.collect(), ..Policy::default() };
             let needs = std::slice::from_ref(&prepared.needs);
-            if let Some(again) = self.hub.registry.place(needs, &policy, None).pop() {
+            if let Some(again) = self.hub.registry.place(needs, &Policy::default(), None).pop() {
                 *decision = again;
             }
         }
@@ -146,11 +155,20 @@ impl Driver {
 
     fn settle_decision(&mut self, prepared: Prepared, decision: Decision, attempts: &mut Vec<Attempt>) {
         let chosen = decision.placement.chosen.as_ref();
-        let handle = chosen.and_then(|chosen| self.hub.registry.handle(chosen.node));
-        let (Some(chosen), Some(node)) = (chosen.cloned(), handle) else {
-            self.wait(&prepared, &decision);
+        let node = chosen.and_then(|chosen| self.hub.registry.handle(chosen.node));
+        let (Some(chosen), Some(node)) = (chosen, node) else {
+            self.wait_for_node(&prepared, &decision);
             return;
         };
+        match self.hub.dispatcher.slot_now(node.role, &node, chosen.predicted_ms) {
+            Some(busy) => attempts.extend(self.start(prepared, decision, node, busy)),
+            None => self.wait_for_slot(prepared),
+        }
+    }
+
+    /// Starts a step, in the batch, on the slot that was taken for it.
+    fn start(&mut self, prepared: Prepared, decision: Decision, node: Handle, busy: Busy) -> Option<Attempt> {
+        let chosen = decision.placement.chosen.clone()?;
         let prepared = prepared.aimed_at(chosen.model.as_deref());
         let placed = Input::Placed {
             step: prepared.step.clone(),
@@ -163,24 +181,14 @@ impl Driver {
             degraded: decision.degraded,
         };
         if !self.advance(placed) {
-            return;
+            return None;
         }
         self.stop_waiting(&prepared.step);
-        let Some(step) = self.task.step(&prepared.step).filter(|step| step.status == StepStatus::Running)
-        else {
-            // The person is asked first.
-            return;
-        };
+        // Where the person is asked first, nothing runs yet.
+        let step = self.task.step(&prepared.step).filter(|step| step.status == StepStatus::Running)?;
         let number = step.attempt;
-        let busy = self.hub.registry.occupy(&node, chosen.predicted_ms);
-        attempts.push(Attempt {
-            hub: Arc::clone(&self.hub),
-            feed: Arc::clone(&self.live.feed),
-            prepared,
-            number,
-            node,
-            busy,
-        });
+        let (hub, feed) = (Arc::clone(&self.hub), Arc::clone(&self.live.feed));
+        Some(Attempt { hub, feed, prepared, number, node, busy })
     }
 
     /// What a step's tool may change, as the node says that would run it.
@@ -189,27 +197,66 @@ impl Driver {
         self.hub.registry.tool(node, name).map(|tool| tool.side_effect)
     }
 
-    /// No node can take the step now: it waits, and says for what, until it has waited for too long.
-    fn wait(&mut self, prepared: &Prepared, decision: &Decision) {
+    /// Every node that suits the step is full: it joins the queue, and says at which place.
+    fn wait_for_slot(&mut self, prepared: Prepared) {
         let now = Instant::now();
-        let limit = self.hub.options.no_node_wait;
-        let waiting = &self.hub.measures.waiting_steps;
+        let only = self.pinned_to(&prepared.step);
+        let Some(step) = self.task.step(&prepared.step) else { return };
+        let (grants, _) = self.grants.get_or_insert_with(|| mpsc::channel(MAX_STEPS));
+        let waiter = Waiter {
+            task: self.task.id(),
+            step: prepared.step.clone(),
+            needs: prepared.needs,
+            failed_on: step.failed_on.clone(),
+            only,
+            reply: grants.clone(),
+        };
         let note = self.notes.entry(prepared.step.clone()).or_default();
-        let first = note.waiting_since.is_none();
-        let since = *note.waiting_since.get_or_insert(now);
-        if first {
-            waiting.add(1);
+        // One that a full node turned away keeps its age.
+        let since = *note.queued_since.get_or_insert(now);
+        note.not_before = None;
+        let ticket = self.hub.dispatcher.join(self.task.request().priority, since, waiter);
+        let place = ticket.place();
+        self.note_missing(&prepared.step, false);
+        if let Some(note) = self.notes.get_mut(&prepared.step) {
+            note.ticket = Some(ticket);
         }
-        note.full.retain(|(_, until)| *until > now);
-        let full = !note.full.is_empty();
-        if full {
-            // Waiting for a full node is bounded by the task's deadline.
-            note.not_before = note.full.iter().map(|(_, until)| *until).min();
-            let place = waiting.get();
-            let reason = format!("Every node that could run it is full; about {place} steps wait.");
-            self.advance(Input::Waiting { step: prepared.step.clone(), reason });
+        let reason = queued(prepared.kind, place);
+        self.advance(Input::Waiting { step: prepared.step, reason });
+    }
+
+    /// The dispatcher has found a slot, or that no node could run the step any more.
+    pub(super) fn take_grant(&mut self, grant: Grant) {
+        let Grant { step, decision, slot } = grant;
+        if let Some(note) = self.notes.get_mut(&step) {
+            note.ticket = None;
+        }
+        if self.task.step(&step).is_none_or(|step| step.status != StepStatus::Ready) {
             return;
         }
+        self.refresh_tools();
+        let prepared = match self.prepare_step(&step, left_ms(&self.task, self.batch.at)) {
+            Ok(Some(prepared)) => prepared,
+            // What has become of it is seen when the ready steps are next looked at.
+            Ok(None) => return,
+            Err(error) => return self.give_up(step, error),
+        };
+        match slot {
+            Some((node, busy)) => {
+                let attempt = self.start(prepared, decision, node, busy);
+                self.granted.extend(attempt);
+            }
+            None => self.wait_for_node(&prepared, &decision),
+        }
+    }
+
+    /// No node could take the step, full or not: it waits, and says for what, until it has waited for too long.
+    fn wait_for_node(&mut self, prepared: &Prepared, decision: &Decision) {
+        let now = Instant::now();
+        let limit = self.hub.options.no_node_wait;
+        self.note_missing(&prepared.step, true);
+        let note = self.notes.entry(prepared.step.clone()).or_default();
+        let since = note.waiting_since.unwrap_or(now);
         let missing = missing(prepared, decision);
         if now.duration_since(since) < limit {
             note.not_before = Some(now + LOOK_AGAIN.min(limit / 4));
@@ -227,12 +274,28 @@ impl Driver {
         self.give_up(prepared.step.clone(), error);
     }
 
-    fn stop_waiting(&mut self, step: &StepId) {
-        if let Some(note) = self.notes.get_mut(step) {
-            note.not_before = None;
-            if note.waiting_since.take().is_some() {
+    /// Begins or ends the wait for a node that is not there.
+    fn note_missing(&mut self, step: &StepId, missing: bool) {
+        let note = self.notes.entry(step.clone()).or_default();
+        match (missing, note.waiting_since) {
+            (true, None) => {
+                note.waiting_since = Some(Instant::now());
+                self.hub.measures.waiting_steps.add(1);
+            }
+            (false, Some(_)) => {
+                note.waiting_since = None;
                 self.hub.measures.waiting_steps.add(-1);
             }
+            _ => {}
+        }
+    }
+
+    fn stop_waiting(&mut self, step: &StepId) {
+        if self.notes.contains_key(step) {
+            self.note_missing(step, false);
+        }
+        if let Some(note) = self.notes.get_mut(step) {
+            (note.not_before, note.ticket) = (None, None);
         }
     }
 
@@ -241,27 +304,54 @@ impl Driver {
         self.advance(decision::give_up(&self.known, &self.task, step, error));
     }
 
-    /// When to look again at steps that wait, if any do.
+    /// When to look again at steps that wait for something else than a slot, if any do.
     pub(super) fn look_at(&self) -> Option<Instant> {
+        if self.held {
+            return None;
+        }
         let ready = self.task.effects().into_iter().filter_map(|effect| match effect {
             Effect::Start(step) => Some(step),
             Effect::Stop { .. } => None,
         });
         let now = Instant::now();
-        ready
-            .map(|step| self.notes.get(&step).and_then(|note| note.not_before).unwrap_or(now + LOOK_AGAIN))
-            .min()
+        let moment = |step: StepId| match self.notes.get(&step) {
+            Some(note) if note.ticket.is_some() => None,
+            Some(note) => Some(note.not_before.unwrap_or(now + LOOK_AGAIN)),
+            None => Some(now + LOOK_AGAIN),
+        };
+        ready.filter_map(moment).min()
     }
 
-    /// A node came, went, or changed: what waits for a node, and not for a full one, is looked at now.
+    /// A node came, went, or changed: what waits for a node is looked at now.
     pub(super) fn hurry(&mut self) {
-        let now = Instant::now();
-        for note in self.notes.values_mut() {
-            note.full.retain(|(_, until)| *until > now);
-            if note.waiting_since.is_some() && note.full.is_empty() {
-                note.not_before = None;
+        for note in self.notes.values_mut().filter(|note| note.waiting_since.is_some()) {
+            note.not_before = None;
+        }
+    }
+
+    /// Steps that stopped being ready give up their places in the queue.
+    pub(super) fn leave_queue(&mut self) {
+        for (step, note) in &mut self.notes {
+            let ready = self.task.step(step).is_some_and(|step| step.status == StepStatus::Ready);
+            if note.ticket.is_some() && !ready {
+                note.ticket = None;
             }
         }
+    }
+}
+
+/// What a step says that waits for a slot.
+pub(crate) fn queued(kind: StepKind, place: Option<QueuePlace>) -> String {
+    let node = match kamil_placement::fleet::role_for(kind) {
+        Role::Tool => "tool",
+        Role::Memory => "memory",
+        _ => "LLM",
+    };
+    match place {
+        Some(QueuePlace { position, of }) => {
+            format!("Every {node} node that suits it is full; position {position} of {of} in the queue.")
+        }
+        None => format!("A slot on a {node} node has come free."),
     }
 }
 

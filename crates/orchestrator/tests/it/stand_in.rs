@@ -61,7 +61,7 @@ pub(crate) struct StandIn {
 
 #[derive(Clone)]
 enum Kind {
-    Llm { model: String, reason: Reasoner },
+    Llm { model: String, slots: u32, reason: Reasoner },
     Tool { tools: Vec<ToolDescriptor>, execute: Executor },
     Memory { recall: RecallReply, kept: Arc<Mutex<Vec<RememberRequest>>> },
 }
@@ -82,7 +82,7 @@ impl StandIn {
         };
         let listener = Listener::bind(&options, role).await.unwrap();
         let (router, capabilities) = match kind.clone() {
-            Kind::Llm { model, reason } => (llm_router(reason), offers_model(&model)),
+            Kind::Llm { model, slots, reason } => (llm_router(reason), offers_model(&model, slots)),
             Kind::Tool { tools, execute } => {
                 (tool_router(execute), Capabilities { tools, slots: 8, ..Capabilities::default() })
             }
@@ -109,7 +109,16 @@ impl StandIn {
     where
         F: Fn(ReasonRequest) -> Boxed<Result<Script, Problem>> + Send + Sync + 'static,
     {
-        Self::start(orchestrator, Kind::Llm { model: model.to_owned(), reason: Arc::new(reason) }).await
+        Self::llm_with_slots(orchestrator, model, 64, reason).await
+    }
+
+    /// A node that takes so many requests at once.
+    pub(crate) async fn llm_with_slots<F>(orchestrator: &str, model: &str, slots: u32, reason: F) -> Self
+    where
+        F: Fn(ReasonRequest) -> Boxed<Result<Script, Problem>> + Send + Sync + 'static,
+    {
+        let (model, reason): (_, Reasoner) = (model.to_owned(), Arc::new(reason));
+        Self::start(orchestrator, Kind::Llm { model, slots, reason }).await
     }
 
     /// A model that always says the same.
@@ -163,7 +172,7 @@ impl Gone {
     }
 }
 
-fn offers_model(name: &str) -> Capabilities {
+fn offers_model(name: &str, slots: u32) -> Capabilities {
     let offer = ModelOffer {
         name: name.to_owned(),
         engine: "openai".to_owned(),
@@ -175,7 +184,7 @@ fn offers_model(name: &str) -> Capabilities {
         decode_tokens_per_s: None,
         generates: true,
     };
-    Capabilities { models: vec![offer], slots: 64, ..Capabilities::default() }
+    Capabilities { models: vec![offer], slots, ..Capabilities::default() }
 }
 
 fn offers_memory() -> Capabilities {

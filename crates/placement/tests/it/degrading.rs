@@ -68,11 +68,14 @@ fn a_full_node_queues_with_a_stated_position() {
     machine.load.queued = 1;
     let decision = one(&[machine], &reason(10, 10), &Policy::default());
     assert_eq!(decision.position, 2);
+    assert_eq!(decision.wait_ms, 4_000);
+    assert!(decision.degraded.is_empty(), "to wait is not to do less: {decision:?}");
+    let reasons = &decision.placement.reasons;
+    assert!(reasons[0].contains("4.0 s wait"), "{decision:?}");
     assert_eq!(
-        decision.degraded,
-        ["node-1 is full (2 slots): the step waits there at position 2, about 4.0 s"]
+        reasons.last().unwrap(),
+        "node-1 is full (2 slots): the step waits for it at position 2, about 4.0 s"
     );
-    assert!(decision.placement.reasons[0].contains("4.0 s wait"), "{decision:?}");
 }
 
 #[test]
