@@ -16,6 +16,7 @@ mod eval;
 mod help;
 mod kills;
 mod openapi;
+mod questions;
 mod real_model;
 mod refusals;
 mod restart;

@@ -4,6 +4,7 @@
 
 mod flow;
 mod graph;
+mod guarding;
 mod machine;
 mod properties;
 

@@ -1,8 +1,13 @@
 //! Allow, ask, deny.
 
-use kamil_protocol::{ErrorCode, task::ApprovalRequest, tool::ExecuteRequest};
+use kamil_protocol::{
+    ErrorCode,
+    label::{Labels, Source, Trust},
+    task::ApprovalRequest,
+    tool::ExecuteRequest,
+};
 use kamil_tools::Access;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{World, request};
 
@@ -59,4 +64,61 @@ async fn the_nearer_rule_decides_and_a_denial_is_final() {
     assert!(!world.file("x").exists());
     // Arguments are checked first, so that nobody is asked about a call that cannot run.
     world.refusal("file_ops.write", json!({"path": 1}), ErrorCode::InvalidArguments).await;
+}
+
+#[tokio::test]
+async fn what_others_may_have_written_changes_nothing_without_the_persons_yes() {
+    // A rule that allows is no yes to a call that nobody has seen.
+    let world = World::with(|options| {
+        options.rules.insert("file_ops.write".into(), Access::Allow);
+        options.rules.insert("file_ops.delete".into(), Access::Deny);
+    })
+    .await;
+    let labelled = |tool: &str, arguments: Value, sources: &[Source], trust| ExecuteRequest {
+        labels: Labels { sources: sources.to_vec(), trust },
+        ..request(tool, arguments)
+    };
+    let write = |trust| {
+        let arguments = json!({"path": "out.txt", "text": "x"});
+        labelled("file_ops.write", arguments, &[Source::Model, Source::File], trust)
+    };
+    // What a file went into is not trusted, whatever is claimed of it.
+    for trust in [Trust::Untrusted, Trust::Trusted] {
+        let problem = world.send(&write(trust)).await.unwrap_err();
+        assert_eq!(problem.code, ErrorCode::ApprovalRequired, "{problem}");
+        assert!(problem.detail.contains("others may have written"), "{problem}");
+    }
+    for (tool, arguments) in [
+        ("code_tools.shell", json!({"code": "touch out.txt"})),
+        ("code_tools.python", json!({"code": "open('out.txt', 'w')"})),
+        ("file_ops.append", json!({"path": "out.txt", "text": "x"})),
+        ("ml_tools.train", json!({"dataset": "iris"})),
+    ] {
+        let problem =
+            world.send(&labelled(tool, arguments, &[Source::Web], Trust::Untrusted)).await.unwrap_err();
+        assert_eq!(problem.code, ErrorCode::ApprovalRequired, "{tool}: {problem}");
+    }
+    assert!(!world.file("out.txt").exists() && !world.file("models").exists());
+    let denied = labelled("file_ops.delete", json!({"path": "x"}), &[Source::Web], Trust::Untrusted);
+    assert_eq!(world.send(&denied).await.unwrap_err().code, ErrorCode::Denied);
+
+    let asked = world.send(&write(Trust::Untrusted)).await.unwrap_err();
+    let asked: ApprovalRequest = serde_json::from_value(asked.data.unwrap()).unwrap();
+    let mut smuggled = write(Trust::Untrusted);
+    smuggled.arguments["path"] = json!("other.txt");
+    smuggled.approval = Some(asked.digest.clone());
+    let problem = world.send(&smuggled).await.unwrap_err();
+    assert_eq!(problem.code, ErrorCode::ApprovalRequired, "{problem}");
+    let agreed = ExecuteRequest { approval: Some(asked.digest), ..write(Trust::Untrusted) };
+    let reply = world.send(&agreed).await.unwrap();
+    assert_eq!(reply.labels.trust, Trust::Untrusted, "a yes to a call is no yes to what it returns");
+    assert!(world.file("out.txt").exists() && !world.file("other.txt").exists());
+
+    // Reading and computing change nothing.
+    for (tool, arguments) in
+        [("file_ops.read", json!({"path": "out.txt"})), ("calc.evaluate", json!({"expression": "1 + 1"}))]
+    {
+        let call = labelled(tool, arguments, &[Source::Web], Trust::Untrusted);
+        assert_eq!(world.send(&call).await.unwrap().labels.trust, Trust::Untrusted, "{tool}");
+    }
 }
