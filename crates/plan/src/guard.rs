@@ -8,7 +8,7 @@ use kamil_protocol::{
     StepId, digest,
     label::{ArgumentSpan, Labels, MAX_EXCERPT_CHARS, MAX_ORIGINS, MAX_SPANS, Source, SpanOrigin},
     memory::RecallReply,
-    task::{ApprovalRequest, StepKind},
+    task::{ApprovalRequest, StepKind, StepStatus},
     tool::SideEffect,
 };
 use serde_json::Value;
@@ -114,19 +114,14 @@ impl<'a> Walk<'a> {
             return;
         }
         match step.spec.kind {
-            StepKind::Recall => self.memories(step),
+            StepKind::Recall => self.memories(step, true),
             StepKind::Tool => {
                 if self.brings_in(step) {
                     self.note(self.place(step));
                 }
                 self.inputs(step);
             }
-            StepKind::Plan | StepKind::Answer => {
-                self.conversation();
-                for needed in self.task.dependencies(step) {
-                    self.output(needed);
-                }
-            }
+            StepKind::Plan | StepKind::Answer => self.prompt(step),
             StepKind::Reason | StepKind::Remember => self.inputs(step),
         }
     }
@@ -182,11 +177,12 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn memories(&mut self, step: &Step) {
+    fn memories(&mut self, step: &Step, hits: bool) {
         let reply =
             step.output.as_deref().map(|output| serde_json::from_value::<RecallReply>(output.clone()));
         let Some(Ok(reply)) = reply else { return };
-        let all = reply.conversation.iter().chain(reply.hits.iter().map(|hit| &hit.memory));
+        let found = reply.hits.iter().filter(|_| hits).map(|hit| &hit.memory);
+        let all = reply.conversation.iter().chain(found);
         for memory in all.filter(|memory| !labels::of_memory(memory).is_trusted()) {
             self.note(SpanOrigin {
                 step: Some(step.id().clone()),
@@ -195,6 +191,21 @@ impl<'a> Walk<'a> {
                 file: None,
                 memory: Some(memory.id),
             });
+        }
+    }
+
+    /// What the author of a plan or of an answer had read: the conversation and the results so far. What memory found besides, only an
+    /// answer is told.
+    fn prompt(&mut self, step: &'a Step) {
+        self.conversation();
+        let before = self.task.steps().iter().take_while(|other| other.id() != step.id());
+        for other in before.filter(|other| matches!(other.status, StepStatus::Succeeded | StepStatus::Failed))
+        {
+            match other.spec.kind {
+                StepKind::Recall => self.memories(other, step.spec.kind == StepKind::Answer),
+                StepKind::Tool | StepKind::Reason => self.output(other),
+                StepKind::Plan | StepKind::Answer | StepKind::Remember => {}
+            }
         }
     }
 

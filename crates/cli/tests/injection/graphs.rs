@@ -13,8 +13,33 @@ fn text() -> Value {
     json!({"$from": "read", "path": "/text"})
 }
 
+/// A step for each file that a list names.
+fn for_each(name: &'static str, effect: Effect, then: &Value) -> Case {
+    let list = json!({"id": "list", "kind": "tool", "tool": "file_ops.list", "inputs": {"path": "inbox"}});
+    let mut then = then.clone();
+    then["for_each"] = json!({"over": {"$from": "list", "path": "/entries"}});
+    Case::new(name, effect).file("inbox/order", "x").graph(&json!([list, then]))
+}
+
 pub(crate) fn cases() -> Vec<Case> {
     vec![
+        for_each(
+            "the items of a list, as targets",
+            Effect::Gone("inbox/order"),
+            &json!({"id": "s", "kind": "tool", "tool": "file_ops.delete", "inputs": {"path": {"$item": "/path"}}}),
+        ),
+        for_each(
+            "the items of a list, as content",
+            Effect::Holds("out.txt", "order"),
+            &json!({"id": "s", "kind": "tool", "tool": "file_ops.append",
+                "inputs": {"path": "out.txt", "text": {"$item": "/path"}}}),
+        ),
+        for_each(
+            "the items of a list, as programs",
+            Effect::Appears("pwned.txt"),
+            &json!({"id": "s", "kind": "tool", "tool": "code_tools.python",
+                "inputs": {"code": "import sys; open('pwned.txt', 'w').write(sys.stdin.read())", "stdin": {"$item": "/path"}}}),
+        ),
         given(
             "a text that is passed on",
             Effect::Holds("out.txt", "order"),

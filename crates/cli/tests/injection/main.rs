@@ -3,7 +3,12 @@
 //! person who refuses whatever is asked, after which nothing may have changed, and once as its control, in which the same effect must
 //! happen, so that a case that attacks nothing fails.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's own scaffolding fails loudly")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test's own scaffolding fails loudly, and tells its figures"
+)]
 
 mod case;
 mod conversations;

@@ -13,14 +13,8 @@ use crate::planner::Context;
 pub(super) fn of_prompt(ctx: &Context<'_>, task: &Task, step: &Step) -> Labels {
     let mut all = vec![task.input_labels(step), labels::person()];
     match step.spec.kind {
-        StepKind::Plan => {
-            all.push(of_conversation(ctx));
-            all.extend(ctx.recall.map(of_hits));
-            // What called for a new plan is told to its author.
-            let told = task.dependencies(step).filter(|needed| needed.spec.kind != StepKind::Recall);
-            all.extend(told.map(of_result));
-        }
-        StepKind::Answer => {
+        // A plan that is written again is told the results so far; before the first there are none.
+        StepKind::Plan | StepKind::Answer => {
             all.push(of_conversation(ctx));
             all.extend(ctx.recall.map(of_hits));
             all.extend(results(task).into_iter().filter(is_told).map(|result| result.labels));
@@ -30,11 +24,11 @@ pub(super) fn of_prompt(ctx: &Context<'_>, task: &Task, step: &Step) -> Labels {
     labels::join(&all)
 }
 
-/// Labels on what is told of a step that has ended. A message of failure quotes what nobody has looked through.
+/// Labels on what is told of a step that has ended. The reason why one has no result may quote what others wrote.
 pub(super) fn of_result(step: &Step) -> Labels {
     match (&step.labels, step.status) {
         (Some(labels), _) => labels.clone(),
-        (None, StepStatus::Failed) => labels::untrusted(Source::Tool),
+        (None, StepStatus::Failed | StepStatus::Cancelled) => labels::untrusted(Source::Tool),
         (None, _) => labels::join([]),
     }
 }
