@@ -18,7 +18,7 @@ use rustix::{
 use crate::{
     failure::Failure,
     hub::Hub,
-    terminal::{BOLD, Stream, WARN, neutralise, note, one_line},
+    terminal::{BOLD, Stream, WARN, exact, note, one_line},
 };
 
 /// What a person says.
@@ -82,20 +82,20 @@ pub(crate) fn tell(hub: &Hub, task: TaskId, step: &StepId, request: &ApprovalReq
 /// Shows what is asked for.
 pub(crate) fn show(step: &StepId, request: &ApprovalRequest) {
     let title = format!("the step `{step}` waits for your yes: {}", request.tool);
-    note(Stream::Err.paint(WARN, neutralise(&title)));
-    note(format_args!("  why: {}", neutralise(&request.reason)));
+    note(Stream::Err.paint(WARN, exact(&title)));
+    note(format_args!("  why: {}", exact(&request.reason)));
     if let Some(command) = &request.command {
         // Quoted, so that where one argument ends and the next begins cannot be faked.
         let quoted: Vec<String> = command.iter().map(|argument| format!("{argument:?}")).collect();
-        note(format_args!("  command: {}", Stream::Err.paint(BOLD, neutralise(&quoted.join(" ")))));
+        note(format_args!("  command: {}", Stream::Err.paint(BOLD, exact(&quoted.join(" ")))));
     }
     let arguments = serde_json::to_string_pretty(&request.arguments).unwrap_or_default();
-    let indented = neutralise(&arguments).replace('\n', "\n  ");
+    let indented = exact(&arguments).replace('\n', "\n  ");
     note(format_args!("  arguments: {}", Stream::Err.paint(BOLD, indented)));
     for span in &request.spans {
         note(Stream::Err.paint(WARN, format_args!("  others may have written {}", where_it_is(span))));
         // Each line is set apart, so that none of them can pass for one of Kamil's.
-        for line in neutralise(&span.excerpt).lines() {
+        for line in exact(&span.excerpt).lines() {
             note(format_args!("  │ {line}"));
         }
         if span.excerpt.chars().count() as u64 != span.end - span.start {
@@ -110,7 +110,7 @@ pub(crate) fn where_it_is(span: &ArgumentSpan) -> String {
     let from = if from.is_empty() { String::new() } else { format!(", from {}", from.join(", ")) };
     let line =
         format!("`{}`, characters {} to {}{from} ({})", span.at, span.start, span.end, labels(&span.labels));
-    one_line(&line, 400)
+    exact(&one_line(&line, 400)).into_owned()
 }
 
 fn origin(origin: &SpanOrigin) -> String {

@@ -116,17 +116,35 @@ fn is_steering(c: char) -> bool {
 /// Shows control characters, bidirectional overrides and invisible tags instead of obeying them; line feeds and
 /// tabs stay. Control pictures stand for the ASCII ones (Unicode block U+2400), code points for the rest.
 pub(crate) fn neutralise(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_steering) {
+    spelt_out(text, is_steering)
+}
+
+/// The same for what a person decides on: whatever cannot be seen is named as well (Unicode property `Default_Ignorable_Code_Point`),
+/// so that nothing reads differently from what it is.
+pub(crate) fn exact(text: &str) -> Cow<'_, str> {
+    spelt_out(text, |c| is_steering(c) || is_invisible(c))
+}
+
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+        | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}')
+}
+
+fn spelt_out(text: &str, names: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&names) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         match c {
             '\u{7f}' => shown.push('\u{2421}'),
-            c if c < ' ' && is_steering(c) => {
+            c if c < ' ' && names(c) => {
                 shown.push(char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{fffd}'));
             }
-            c if is_steering(c) => shown.push_str(&format!("<U+{:04X}>", u32::from(c))),
+            c if names(c) => shown.push_str(&format!("<U+{:04X}>", u32::from(c))),
             c => shown.push(c),
         }
     }
@@ -175,6 +193,8 @@ mod tests {
         assert_eq!(neutralise("x\u{202e}gpj.exe"), "x<U+202E>gpj.exe");
         assert_eq!(neutralise("over\rwritten\u{7f}"), "over␍written␡");
         assert_eq!(neutralise("hidden\u{e0041}"), "hidden<U+E0041>");
+        assert_eq!(neutralise("z\u{200b}w"), "z\u{200b}w", "writing may need it");
+        assert_eq!(exact("z\u{200b}w\u{ad}\u{fe0f}\u{1b}\u{feff}"), "z<U+200B>w<U+00AD><U+FE0F>␛<U+FEFF>");
     }
 
     #[test]

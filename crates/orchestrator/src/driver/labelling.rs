@@ -65,3 +65,78 @@ fn of_conversation(ctx: &Context<'_>) -> Labels {
 fn is_told(result: &crate::planner::StepResult<'_>) -> bool {
     matches!(result.spec.kind, StepKind::Tool | StepKind::Reason)
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use kamil_protocol::{
+        MemoryId,
+        memory::{Hit, Memory, MemoryKind, Origin, Provenance},
+        reason::{ChatMessage, ReasonRequest, Speaker},
+        task::TaskRequest,
+    };
+    use serde_json::json;
+
+    use super::*;
+    use crate::planner;
+
+    fn memory(origin: Origin, text: &str) -> Memory {
+        Memory {
+            id: MemoryId::generate(),
+            kind: MemoryKind::Semantic,
+            text: text.to_owned(),
+            fact: None,
+            superseded_by: None,
+            session: None,
+            source: Provenance { origin, task: None, step: None, labels: None },
+            occurred_at: Timestamp::UNIX_EPOCH,
+            created_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn told(request: &ReasonRequest, text: &str) -> bool {
+        request.messages.iter().any(|message| message.content.contains(text))
+    }
+
+    #[test]
+    fn a_prompt_holds_no_more_than_its_labels_tell() {
+        let hit = |origin, text| Hit { memory: memory(origin, text), score: 1.0, signals: Vec::new() };
+        let reply = RecallReply {
+            hits: vec![hit(Origin::Person, "HITOWN"), hit(Origin::Import, "HITFOREIGN")],
+            conversation: vec![memory(Origin::Assistant, "TURN")],
+            took_ms: 0.0,
+            degraded: Vec::new(),
+        };
+        let request = TaskRequest { input: "Read notes.txt".to_owned(), ..TaskRequest::default() };
+        let context =
+            Context { request: &request, tools: &[], recall: Some(&reply), now: Timestamp::UNIX_EPOCH };
+        assert!(!of_recall(&reply).is_trusted() && !of_conversation(&context).is_trusted());
+
+        // What a `reason` step is told comes through its inputs alone.
+        let reason = planner::reason_request(&context, &json!({"instruction": "think", "about": "INPUT"}));
+        assert!(told(&reason, "INPUT"));
+        for other in ["HITOWN", "HITFOREIGN", "TURN"] {
+            assert!(!told(&reason, other), "{other}");
+        }
+
+        let planning = for_planning(&reply);
+        assert!(of_hits(&planning).is_trusted());
+        let plan = planner::plan_request(&Context { recall: Some(&planning), ..context }, None);
+        assert!(told(&plan, "HITOWN") && told(&plan, "TURN") && !told(&plan, "HITFOREIGN"));
+    }
+
+    #[test]
+    fn a_given_history_takes_the_place_of_the_remembered_one() {
+        let turn = |role| ChatMessage::new(role, "x");
+        for (role, trusted) in [
+            (Speaker::User, true),
+            (Speaker::System, true),
+            (Speaker::Assistant, false),
+            (Speaker::Tool, false),
+        ] {
+            let request = TaskRequest { history: vec![turn(role)], ..TaskRequest::default() };
+            let context = Context { request: &request, tools: &[], recall: None, now: Timestamp::UNIX_EPOCH };
+            assert_eq!(of_conversation(&context).is_trusted(), trusted, "{role:?}");
+        }
+    }
+}

@@ -68,6 +68,19 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
+fn place(step: StepId, effect: Option<SideEffect>) -> Input {
+    Input::Placed {
+        step,
+        node: NodeId::from_uuid(Uuid::nil()),
+        model: None,
+        effect,
+        lease_ms: 1,
+        placement: Placement::default(),
+        request_digest: None,
+        degraded: Vec::new(),
+    }
+}
+
 fn output(labels: Labels, value: Value) -> StepOutput {
     StepOutput { output: value, labels, enforced: Vec::new(), tokens_in: None, tokens_out: None }
 }
@@ -76,14 +89,7 @@ fn input(task: &Task, effects: &[SideEffect], happening: &Happening) -> Option<I
     let name = |place: usize| id(&format!("s{}", place % effects.len()));
     let known = |place: usize| task.step(&name(place));
     Some(match happening {
-        Happening::Place(place) => Input::Placed {
-            step: name(*place),
-            node: NodeId::from_uuid(Uuid::nil()),
-            model: None,
-            effect: Some(effects[place % effects.len()]),
-            lease_ms: 1,
-            placement: Placement::default(),
-        },
+        Happening::Place(at) => place(name(*at), Some(effects[at % effects.len()])),
         Happening::Succeed(place, labels) => {
             let step = known(*place)?;
             // As the driver does: an output is never believed more than what went into it.
@@ -163,18 +169,10 @@ impl Referee {
 /// A task whose plan was written by a model that had read what has these labels.
 fn planned(plan: &Labels, steps: Vec<StepSpec>) -> (Task, Vec<TaskEvent>) {
     let request = TaskRequest { input: "x".to_owned(), ..TaskRequest::default() };
-    let mut journal = Task::begin(request, None, vec![spec("plan", StepKind::Plan, &[])]);
+    let mut journal = Task::begin(request, None, None, vec![spec("plan", StepKind::Plan, &[])]);
     let mut task =
         Task::fold(TaskId::from_uuid(Uuid::nil()), journal.iter().map(|event| (AT, event))).unwrap();
-    let placed = Input::Placed {
-        step: id("plan"),
-        node: NodeId::from_uuid(Uuid::nil()),
-        model: None,
-        effect: None,
-        lease_ms: 1,
-        placement: Placement::default(),
-    };
-    journal.extend(task.advance(AT, placed).unwrap());
+    journal.extend(task.advance(AT, place(id("plan"), None)).unwrap());
     let then = Growth { degraded: Vec::new(), steps };
     let result = output(plan.clone(), json!("the plan"));
     journal
@@ -192,6 +190,7 @@ fn forced(step: &kamil_plan::Step, effect: SideEffect) -> TaskEvent {
         effect: Some(effect),
         lease_ms: 1,
         placement: Placement::default(),
+        request_digest: None,
     }
 }
 
@@ -261,14 +260,7 @@ fn a_question_shows_the_very_part_and_where_it_came_from() {
         ..spec("s3", StepKind::Tool, &[])
     };
     let (mut task, _) = planned(&labels::person(), vec![read, think, write]);
-    let place = |step: &str, effect| Input::Placed {
-        step: id(step),
-        node: NodeId::from_uuid(Uuid::nil()),
-        model: None,
-        effect,
-        lease_ms: 1,
-        placement: Placement::default(),
-    };
+    let place = |step: &str, effect| place(id(step), effect);
     let done = |step: &str, value, labels| Input::Succeeded {
         step: id(step),
         attempt: 1,
