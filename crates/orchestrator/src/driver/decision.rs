@@ -163,7 +163,7 @@ pub(crate) fn follow(
             let then = match found.spec.kind {
                 StepKind::Plan => {
                     let reply = output.as_str().unwrap_or_default();
-                    match growth::after_plan(&known.context(task), task, reply) {
+                    match growth::after_plan(&known.context_of(task, StepKind::Plan), task, reply) {
                         Ok(then) => then,
                         Err(reason) => {
                             let refused = refuse(found, reply, reason, models);
@@ -213,7 +213,7 @@ pub(crate) fn pinned_to(known: &Known, step: &Step) -> Option<NodeId> {
 
 /// How the graph goes on if a step fails for good.
 fn otherwise(known: &Known, task: &Task, step: &Step, why: &str) -> Growth {
-    let ctx = known.context(task);
+    let ctx = known.context_of(task, step.spec.kind);
     exact_growth(match step.spec.kind {
         StepKind::Recall => growth::after_recall(&ctx, task),
         StepKind::Plan => growth::without_plan(&ctx, task, why.trim_end_matches('.')),
@@ -224,7 +224,11 @@ fn otherwise(known: &Known, task: &Task, step: &Step, why: &str) -> Growth {
 fn labels_of(known: &Known, task: &Task, step: &Step, output: &Value, own: Option<&Labels>) -> Labels {
     let inputs = || task.input_labels(step);
     match step.spec.kind {
-        StepKind::Tool => labels::join(std::iter::once(&inputs()).chain(own)),
+        StepKind::Tool => {
+            // Of what a node does not label, nothing is known.
+            let unknown = labels::untrusted(Source::Tool);
+            labels::join([&inputs(), own.unwrap_or(&unknown)])
+        }
         StepKind::Recall => {
             let reply: Option<RecallReply> = serde_json::from_value(output.clone()).ok();
             reply.as_ref().map_or_else(|| labels::untrusted(Source::Memory), labelling::of_recall)
