@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Every crate of the house by its folder, and the siblings it may name. What is not here is not allowed.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     (
         "cli",
         &["ledger", "llm", "memory", "models", "node", "orchestrator", "protocol", "sandbox", "tools", "web"],
@@ -26,6 +26,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("plan", &["protocol"]),
     ("protocol", &[]),
     ("sandbox", &[]),
+    ("sim", &["ledger", "node", "orchestrator", "plan", "protocol"]),
     ("tools", &["node", "protocol", "sandbox"]),
     ("web", &[]),
 ];
