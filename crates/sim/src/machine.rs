@@ -125,17 +125,21 @@ impl Machine {
     /// The driver's own state of a task is the fold of what is durable, and so is its document.
     pub(crate) async fn hold_against_driver(&self, id: TaskId) {
         let Some(orchestrator) = self.current() else { return };
-        let Ok(live) = orchestrator.live(id).await else { return };
-        let folded = self.oracle.task(id);
-        if let Some(live) = live
-            && folded.as_ref() != Some(&live)
-        {
+        let before = self.oracle.task(id);
+        let live = orchestrator.live(id).await;
+        let shown = orchestrator.document(id).await;
+        let (Some(before), Some(after)) = (before, self.oracle.task(id)) else { return };
+        if before != after {
+            // It has gone on meanwhile; it is looked at again.
+            return;
+        }
+        if live.is_ok_and(|live| live.is_some_and(|live| live != after)) {
             self.oracle.violated(&format!("the driver of task {id} has it otherwise than its journal"));
         }
-        let Ok(document) = orchestrator.document(id).await else { return };
-        let status = self.oracle.task(id).map(|task| task.status());
-        if status != Some(document.status) {
-            let what = format!("task {id} is shown as {:?}, and is {status:?}", document.status);
+        if let Ok(shown) = shown
+            && shown.status != after.status()
+        {
+            let what = format!("task {id} is shown as {:?}, and is {:?}", shown.status, after.status());
             self.oracle.violated(&what);
         }
     }

@@ -185,10 +185,10 @@ impl Stage {
     async fn examine(&self) {
         let orchestrator = self.machine.reached().await;
         self.machine.hold_against_journal(&orchestrator).await;
-        let open = self.oracle.open_tasks();
-        for (task, _) in &open {
-            self.machine.hold_against_driver(*task).await;
+        for (task, _) in self.oracle.open_tasks() {
+            self.machine.hold_against_driver(task).await;
         }
+        let open = self.oracle.open_tasks();
         if orchestrator.open_tasks() != open.len() {
             let what = format!("{} tasks are open, {} are driven", open.len(), orchestrator.open_tasks());
             self.oracle.violated(&what);
