@@ -413,13 +413,16 @@ impl Task {
     fn stop(&self, reason: &str) -> Vec<TaskEvent> {
         let open = self.steps.iter().filter(|step| !step.status.is_final());
         let cancelled = open.map(|step| {
-            let effect = step.spec.kind == StepKind::Tool && step.status == StepStatus::Running;
-            let reason = match (effect, step.status) {
-                (true, _) => {
+            let acts = step.spec.kind == StepKind::Tool;
+            let reason = match step.status {
+                StepStatus::Running if acts => {
                     format!("Stopped while it ran, so part of its effect may have happened: {reason}.")
                 }
-                (_, StepStatus::OutcomeUnknown) => {
+                StepStatus::OutcomeUnknown => {
                     format!("Stopped; whether it had its effect is not known: {reason}.")
+                }
+                _ if acts && step.doubtful => {
+                    format!("Stopped; whether an earlier attempt had its effect is not known: {reason}.")
                 }
                 _ => format!("Not run to its end: {reason}."),
             };

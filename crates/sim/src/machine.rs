@@ -133,8 +133,13 @@ impl Machine {
             // It has gone on meanwhile; it is looked at again.
             return;
         }
-        if live.is_ok_and(|live| live.is_some_and(|live| live != after)) {
-            self.oracle.violated(&format!("the driver of task {id} has it otherwise than its journal"));
+        if let Ok(Some(live)) = live
+            && live != after
+        {
+            let (live, after) = (format!("{live:#?}"), format!("{after:#?}"));
+            let differs = live.lines().zip(after.lines()).find(|(live, after)| live != after);
+            let what = format!("the driver of task {id} has it otherwise than its journal: {differs:?}");
+            self.oracle.violated(&what);
         }
         if let Ok(shown) = shown
             && shown.status != after.status()
