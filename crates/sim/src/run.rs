@@ -56,7 +56,8 @@ pub fn run(seed: u64, options: Options, folder: &Path) -> Result<Findings, RunEr
     let home = Home::resolve(Some(folder.path().to_owned()))?;
     set_key(&home)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
-    let findings = runtime.block_on(Stage::set(seed, options, home).play());
+    // Within the runtime from the first moment on: outside of it, time is the machine's.
+    let findings = runtime.block_on(async move { Stage::set(seed, options, home).play().await });
     Ok(findings)
 }
 
