@@ -107,8 +107,8 @@ pub(crate) enum Command {
     /// List the nodes: hardware, load, what they offer
     #[command(after_help = "Examples:\n  kamil nodes\n  kamil nodes --json")]
     Nodes(OrchestratorFlag),
-    /// List tasks, newest first
-    #[command(after_help = "Examples:\n  kamil tasks\n  kamil tasks --limit 5")]
+    /// List tasks, newest first: where they stand, what they wait for, which nodes work on them
+    #[command(after_help = "Examples:\n  kamil tasks\n  kamil tasks --limit 5\n  kamil tasks --status running")]
     Tasks(TasksFlags),
     /// Show every step of a task: where it ran, how long it took, and why there
     #[command(after_help = "Examples:\n  kamil trace last\n  kamil trace 0198c0de --json")]
@@ -232,6 +232,28 @@ pub(crate) struct AskFlags {
     /// Answer at once: no recall, no plan, nothing remembered
     #[arg(long)]
     pub(crate) direct: bool,
+    /// Whether somebody waits for it: steps of batch tasks let those of interactive ones go first
+    #[arg(long, value_name = "PRIORITY", default_value = "interactive")]
+    pub(crate) priority: PriorityName,
+}
+
+/// How urgent a task is.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum PriorityName {
+    Interactive,
+    Batch,
+}
+
+/// A status of tasks.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum StatusName {
+    Queued,
+    Running,
+    #[value(name = "awaiting_approval")]
+    AwaitingApproval,
+    Succeeded,
+    Failed,
+    Cancelled,
 }
 
 /// `kamil orchestrator`
@@ -376,6 +398,9 @@ pub(crate) struct TasksFlags {
     /// At most this many
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=200))]
     pub(crate) limit: u32,
+    /// Only tasks with this status
+    #[arg(long, value_name = "STATUS")]
+    pub(crate) status: Option<StatusName>,
     #[command(flatten)]
     pub(crate) orchestrator: OrchestratorFlag,
 }

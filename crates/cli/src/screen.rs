@@ -84,6 +84,7 @@ impl Screen {
                     .map_or_else(|| "a node".to_owned(), |chosen| chosen.name.clone());
                 self.started(step, *attempt, &node, model.clone(), record.at);
             }
+            TaskEvent::StreamSpliced { .. } => self.note("the answer goes on where it broke off"),
             TaskEvent::StepWaiting { step, reason } => self.styled(WARN, &format!("{step} waits: {reason}")),
             TaskEvent::StepSucceeded { step, .. } => self.succeeded(step, record.at),
             TaskEvent::StepFailed { step, error, retry, .. } => {

@@ -152,6 +152,11 @@ impl Feed {
         self.lock().draft.as_ref().map(|draft| draft.text.clone())
     }
 
+    /// How much has been written of the answer so far, in Unicode scalar values.
+    pub(crate) fn written_chars(&self) -> u64 {
+        self.lock().draft.as_ref().map_or(0, |draft| draft.chars)
+    }
+
     /// Whether there is no record yet.
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().records.is_empty()

@@ -14,7 +14,7 @@ use kamil_plan::{
 use kamil_protocol::{
     ErrorCode, NodeId, Problem, SessionId, TaskId,
     node::{Heartbeat, RegisterNode, Registered, Role},
-    task::{ApprovalDecision, MAX_INPUT_BYTES, QueuePlace, TaskAccepted, TaskRequest, WaitingStep},
+    task::{ApprovalDecision, DEFAULT_DEADLINE_MS, MAX_INPUT_BYTES, QueuePlace, TaskAccepted, TaskRequest, TaskStatus, TaskSummary, WaitingStep},
 };
 use kamil_protocol::{StepId, task::TaskDoc};
 use sha2::{Digest as _, Sha256};
@@ -40,7 +40,8 @@ const MAX_RECENT: usize = 256;
 /// Commands that may wait for a task.
 const INBOX: usize = 64;
 const MAX_HISTORY: usize = 200;
-const DEFAULT_DEADLINE_MS: u64 = 3_600_000;
+/// Most tasks that are looked at for one page of a list with a status.
+const MOST_LISTED: usize = 1_000;
 const LEAST_DEADLINE_MS: u64 = 1_000;
 const MOST_DEADLINE_MS: u64 = 24 * 3_600_000;
 /// After the start, tasks wait this long at most for the nodes to register again.
@@ -301,6 +302,75 @@ impl Hub {
             }
         };
         if feed.is_empty() { Err(unknown(id)) } else { Ok(feed) }
+    }
+
+    /// A page of the list of tasks, newest first, and where it goes on.
+    ///
+    /// With a status that only open tasks have, these alone are looked at; with another one, at most [`MOST_LISTED`] tasks
+    /// for each page, so that a page may be short though there are more.
+    ///
+    /// # Errors
+    /// If the journal cannot be read.
+    pub(crate) async fn list(
+        &self,
+        status: Option<TaskStatus>,
+        mut before: Option<TaskId>,
+        limit: usize,
+    ) -> Result<(Vec<TaskSummary>, Option<TaskId>), Problem> {
+        let places = self.dispatcher.places(None);
+        let mut items = Vec::new();
+        let mut looked_at = 0;
+        loop {
+            let ids = match status {
+                Some(status) if !status.is_final() => self.open_before(before, MOST_LISTED),
+                Some(_) => self.journal.page(before, MOST_LISTED / 4).await.map_err(Problem::from)?,
+                None => self.journal.page(before, limit).await.map_err(Problem::from)?,
+            };
+            if ids.is_empty() {
+                return Ok((items, None));
+            }
+            for id in ids {
+                before = Some(id);
+                looked_at += 1;
+                let Some(summary) = self.summary(id, &places).await? else { continue };
+                if status.is_none_or(|status| status == summary.status) {
+                    items.push(summary);
+                }
+                if items.len() == limit {
+                    return Ok((items, before));
+                }
+            }
+            if looked_at >= MOST_LISTED {
+                return Ok((items, before));
+            }
+        }
+    }
+
+    /// Open tasks before this one, newest first.
+    fn open_before(&self, before: Option<TaskId>, limit: usize) -> Vec<TaskId> {
+        let tasks = self.tasks();
+        let mut open: Vec<TaskId> = tasks.open.keys().copied().collect();
+        drop(tasks);
+        open.retain(|id| before.is_none_or(|before| *id < before));
+        open.sort_unstable_by(|left, right| right.cmp(left));
+        open.truncate(limit);
+        open
+    }
+
+    /// A task's line in a list, with its places in the queue; `None` if nothing of it is durable yet.
+    async fn summary(
+        &self,
+        id: TaskId,
+        places: &BTreeMap<(TaskId, StepId), QueuePlace>,
+    ) -> Result<Option<TaskSummary>, Problem> {
+        if self.at_hand(id).is_some_and(|live| live.feed.is_empty()) {
+            return Ok(None);
+        }
+        let task = self.task(id).await?;
+        let mut summary = task.summary();
+        let waiting = task.steps().iter().filter_map(|step| waiting_step(id, step, places));
+        summary.waiting = waiting.collect();
+        Ok(Some(summary))
     }
 
     /// The state of a task.

@@ -69,6 +69,17 @@ pub enum Input {
         /// Digest of the tools.
         tools: String,
     },
+    /// The attempt that was just placed goes on with an answer that another node began.
+    Spliced {
+        /// The step.
+        step: StepId,
+        /// How much was written before, in Unicode scalar values.
+        offset: u64,
+        /// The node that broke off.
+        from: NodeId,
+        /// The model that began, if another one goes on.
+        from_model: Option<String>,
+    },
     /// A ready step has nothing to do.
     Needless {
         /// The step.
@@ -267,6 +278,18 @@ impl Task {
                 let known = self.tools.as_ref() == Some(&tools);
                 Ok(if known { Vec::new() } else { vec![TaskEvent::ToolsChanged { tools }] })
             }
+            Input::Spliced { step, offset, from, from_model } => {
+                let found = self.standing(&step, StepStatus::Running)?;
+                let (attempt, to) = (found.attempt, found.node);
+                let to = to.ok_or_else(|| Rejection::Stale { step: step.clone(), attempt })?;
+                let degraded = from_model.iter().zip(&found.model).map(|(before, now)| {
+                    let reason = format!("`{now}` goes on with the answer that `{before}` began.");
+                    TaskEvent::Degraded { reason }
+                });
+                let degraded: Vec<TaskEvent> = degraded.collect();
+                let spliced = TaskEvent::StreamSpliced { step, attempt, offset, from, to, from_model };
+                Ok(std::iter::once(spliced).chain(degraded).collect())
+            }
             Input::Needless { step, reason } => {
                 self.standing(&step, StepStatus::Ready)?;
                 Ok(vec![TaskEvent::StepCancelled { step, reason }])
@@ -434,7 +457,11 @@ impl Task {
     fn restarted(&self) -> Vec<TaskEvent> {
         let running = self.steps.iter().filter(|step| step.status == StepStatus::Running);
         let interrupted = running.map(|step| {
-            let detail = "The orchestrator stopped while the step ran.".to_owned();
+            let detail = match step.spec.kind {
+                StepKind::Answer => "The orchestrator stopped while the answer was written; it starts anew.",
+                _ => "The orchestrator stopped while the step ran.",
+            };
+            let detail = detail.to_owned();
             let error = StepError { code: ErrorCode::Cancelled, detail, next_step: None };
             failed(step.id().clone(), step.attempt, error, true)
         });

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use kamil_protocol::task::{StepDoc, StepKind, StepStatus, TaskDoc, TaskSummary};
+use jiff::Timestamp;
+use kamil_protocol::task::{
+    DEFAULT_DEADLINE_MS, RunningStep, StepDoc, StepKind, StepStatus, TaskDoc, TaskSummary, WaitingStep,
+};
 use serde_json::Value;
 
 use crate::{step::Step, task::Task};
@@ -48,7 +51,18 @@ impl Task {
             created_at: self.created_at,
             ended_at: self.ended.as_ref().map(|ended| ended.at),
             steps,
+            priority: self.request.priority,
+            deadline_at: self.deadline_at(),
+            waiting: self.steps.iter().filter_map(waiting_step).collect(),
+            running: self.steps.iter().filter_map(running_step).collect(),
         }
+    }
+
+    /// When the task is given up, if it has not ended by then.
+    fn deadline_at(&self) -> Option<Timestamp> {
+        let after_ms = self.request.deadline_ms.unwrap_or(DEFAULT_DEADLINE_MS);
+        let after_ms = i64::try_from(after_ms).ok()?;
+        Timestamp::from_millisecond(self.created_at.as_millisecond().checked_add(after_ms)?).ok()
     }
 
     /// How far a step that runs over a list has come.
@@ -90,6 +104,23 @@ impl Task {
             tokens_out: step.tokens_out,
         }
     }
+}
+
+fn waiting_step(step: &Step) -> Option<WaitingStep> {
+    let reason = step.waiting.clone()?;
+    Some(WaitingStep { step: step.id().clone(), reason, queue: None })
+}
+
+fn running_step(step: &Step) -> Option<RunningStep> {
+    let running = step.status == StepStatus::Running && step.attempt > 0;
+    let chosen = step.placement.as_ref().and_then(|placement| placement.chosen.as_ref());
+    Some(RunningStep {
+        step: step.id().clone(),
+        node: step.node.filter(|_| running)?,
+        name: chosen.map(|chosen| chosen.name.clone()).unwrap_or_default(),
+        model: step.model.clone(),
+        started_at: step.started_at?,
+    })
 }
 
 const fn status_name(status: StepStatus) -> &'static str {

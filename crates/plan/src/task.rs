@@ -255,6 +255,9 @@ impl Task {
                 step.started_at = Some(at);
                 step.waiting = None;
             }
+            TaskEvent::StreamSpliced { step, attempt, .. } => {
+                self.running(step, *attempt, "splicing")?;
+            }
             TaskEvent::StepWaiting { step, reason } => {
                 self.in_status(step, "wait", &[StepStatus::Ready])?.waiting = Some(reason.clone());
             }

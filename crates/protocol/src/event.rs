@@ -105,6 +105,22 @@ pub enum TaskEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         request_digest: Option<String>,
     },
+    /// An attempt goes on with the answer where the node of an earlier one broke off; recorded with its start.
+    StreamSpliced {
+        /// The step.
+        step: StepId,
+        /// The attempt that goes on.
+        attempt: u32,
+        /// How much was written before, in Unicode scalar values.
+        offset: u64,
+        /// The node that broke off.
+        from: NodeId,
+        /// The node that goes on.
+        to: NodeId,
+        /// The model that began, if another one goes on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from_model: Option<String>,
+    },
     /// The step could start, but no node can take it now.
     StepWaiting {
         /// The step.

@@ -19,6 +19,8 @@ pub use crate::label::{Labels, Source, Trust};
 
 /// Longest `input` of a task, in bytes.
 pub const MAX_INPUT_BYTES: usize = 64 * 1024;
+/// A task is given up this long after it was made, unless it says otherwise.
+pub const DEFAULT_DEADLINE_MS: u64 = 3_600_000;
 /// Most steps that a task's graph may ever hold.
 pub const MAX_STEPS: usize = 64;
 
@@ -417,4 +419,32 @@ pub struct TaskSummary {
     pub ended_at: Option<Timestamp>,
     /// How many steps are in which status.
     pub steps: BTreeMap<String, u32>,
+    /// Whether a person waits for it.
+    #[serde(default)]
+    pub priority: Priority,
+    /// When it is given up, if it has not ended by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_at: Option<Timestamp>,
+    /// Steps that could start and do not, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<WaitingStep>,
+    /// Steps that nodes are working on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub running: Vec<RunningStep>,
+}
+
+/// A step that a node is working on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunningStep {
+    /// The step.
+    pub step: StepId,
+    /// The node.
+    pub node: NodeId,
+    /// The node's name.
+    pub name: String,
+    /// The model, for steps of an LLM node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// When it was given to the node.
+    pub started_at: Timestamp,
 }

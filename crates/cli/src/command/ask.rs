@@ -1,9 +1,9 @@
 //! `kamil ask "…"`
 
-use kamil_protocol::task::{TaskRequest, TaskStatus};
+use kamil_protocol::task::{Priority, TaskRequest, TaskStatus};
 
 use crate::{
-    arguments::{AskFlags, ChatFlags},
+    arguments::{AskFlags, ChatFlags, PriorityName},
     context::Context,
     failure::{Exit, Failure},
     following::{self, Followed, Person},
@@ -26,6 +26,10 @@ pub(super) async fn run(context: &Context, flags: AskFlags) -> Result<Exit, Fail
         session,
         model,
         direct: flags.direct,
+        priority: match flags.priority {
+            PriorityName::Interactive => Priority::Interactive,
+            PriorityName::Batch => Priority::Batch,
+        },
         ..TaskRequest::default()
     };
     let exit = ask(context, &hub, &request).await;

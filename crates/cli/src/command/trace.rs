@@ -154,6 +154,9 @@ fn a_move(
             let why = placement.reasons.first().map(|reason| format!(": {reason}")).unwrap_or_default();
             ("placed", format!("`{step}` on {node}{model}{again}{why}"))
         }
+        TaskEvent::StreamSpliced { step, offset, .. } => {
+            ("spliced", format!("`{step}` goes on after the {offset} characters that are there"))
+        }
         TaskEvent::StepWaiting { step, reason } => ("waiting", format!("`{step}`: {reason}")),
         TaskEvent::StepSucceeded { step, attempt, output, tokens_out, .. } => {
             let tokens = tokens_out.map(|tokens| format!(", {tokens} tokens")).unwrap_or_default();

@@ -8,8 +8,10 @@ use axum::{
 use kamil_node::{ApiResult, Json, Path, Query};
 use kamil_protocol::{
     ErrorCode, Page, PageQuery, Problem, StepId, TaskId,
-    task::{ApprovalDecision, TaskAccepted, TaskDoc, TaskRequest, TaskSummary},
+    task::{ApprovalDecision, TaskAccepted, TaskDoc, TaskRequest, TaskStatus, TaskSummary},
 };
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::App;
 use crate::hub::Command;
@@ -40,23 +42,36 @@ pub(super) async fn create_task(
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(accepted)))
 }
 
-/// All tasks, newest first.
-#[utoipa::path(get, path = "/v1/tasks", tag = "tasks", params(PageQuery), responses(
+/// Which tasks are listed.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct TasksQuery {
+    /// At most this many tasks, 1–200; default 50.
+    #[serde(default)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    #[serde(default)]
+    cursor: Option<String>,
+    /// Only tasks with this status. A page may then be short though `next_cursor` says that there are more.
+    #[serde(default)]
+    #[param(inline)]
+    status: Option<TaskStatus>,
+}
+
+/// All tasks, newest first, with what they wait for and where they run.
+#[utoipa::path(get, path = "/v1/tasks", tag = "tasks", params(TasksQuery), responses(
     (status = 200, body = Page<TaskSummary>),
     (status = 400, body = Problem, content_type = "application/problem+json", description = "`invalid_parameter`, `unknown_field`")))]
 pub(super) async fn list_tasks(
     State(app): State<App>,
-    Query(query): Query<PageQuery>,
+    Query(query): Query<TasksQuery>,
 ) -> ApiResult<Json<Page<TaskSummary>>> {
-    let before = query.cursor.as_deref().map(task_id).transpose()?;
-    let limit = query.limit();
-    let ids = app.hub.journal.page(before, limit).await.map_err(Problem::from)?;
-    let next_cursor = if ids.len() == limit { ids.last().map(TaskId::to_string) } else { None };
-    let mut items = Vec::with_capacity(ids.len());
-    for id in ids {
-        items.push(app.hub.task(id).await?.summary());
-    }
-    Ok(Json(Page { items, next_cursor }))
+    let TasksQuery { limit, cursor, status } = query;
+    let before = cursor.as_deref().map(task_id).transpose()?;
+    let limit = PageQuery { limit, cursor: None }.limit();
+    let (items, next) = app.hub.list(status, before, limit).await?;
+    Ok(Json(Page { items, next_cursor: next.map(|id| id.to_string()) }))
 }
 
 /// A task: its graph, where every step stands, and its result.

@@ -169,6 +169,7 @@ impl Driver {
     /// Starts a step, in the batch, on the slot that was taken for it.
     fn start(&mut self, prepared: Prepared, decision: Decision, node: Handle, busy: Busy) -> Option<Attempt> {
         let chosen = decision.placement.chosen.clone()?;
+        let splice = self.splice(&prepared, chosen.model.as_deref());
         let prepared = prepared.aimed_at(chosen.model.as_deref());
         let placed = Input::Placed {
             step: prepared.step.clone(),
@@ -184,11 +185,23 @@ impl Driver {
             return None;
         }
         self.stop_waiting(&prepared.step);
+        if let Some(splice) = splice {
+            self.advance(splice);
+        }
         // Where the person is asked first, nothing runs yet.
         let step = self.task.step(&prepared.step).filter(|step| step.status == StepStatus::Running)?;
         let number = step.attempt;
         let (hub, feed) = (Arc::clone(&self.hub), Arc::clone(&self.live.feed));
         Some(Attempt { hub, feed, prepared, number, node, busy })
+    }
+
+    /// What there is of an answer that another attempt began: this one goes on from there.
+    fn splice(&self, prepared: &Prepared, model: Option<&str>) -> Option<Input> {
+        let step = self.task.step(&prepared.step).filter(|step| step.spec.kind == StepKind::Answer)?;
+        let offset = self.live.feed.written_chars();
+        let from = step.node.filter(|_| offset > 0)?;
+        let from_model = step.model.clone().filter(|before| model.is_some_and(|model| model != before));
+        Some(Input::Spliced { step: prepared.step.clone(), offset, from, from_model })
     }
 
     /// What a step's tool may change, as the node says that would run it.

@@ -10,6 +10,7 @@ use std::{
 
 use kamil_protocol::{
     ErrorCode, Problem,
+    event::TaskEvent,
     task::{Decision, StepStatus, TaskRequest, TaskStatus},
     tool::{ExecuteRequest, SideEffect},
 };
@@ -76,7 +77,25 @@ async fn an_answer_that_breaks_off_goes_on_elsewhere_from_the_same_word() {
     assert_eq!(task.answer.as_deref(), Some("The capital of Frañce is Paris."));
     assert_eq!(assemble(&events), "The capital of Frañce is Paris.");
     assert_eq!(*continued.lock().unwrap(), [None, Some("The capital of Frañce ".to_owned())]);
-    assert_eq!(step(&task, "answer").attempt, 2);
+    let answer = step(&task, "answer");
+    assert_eq!(answer.attempt, 2);
+    let records = hub.records(id).await;
+    let spliced = records.iter().find_map(|record| match &record.event {
+        TaskEvent::StreamSpliced { attempt, offset, from, to, from_model, .. } => {
+            Some((*attempt, *offset, *from, *to, from_model.clone()))
+        }
+        _ => None,
+    });
+    let (attempt, offset, from, to, from_model) = spliced.unwrap();
+    assert_eq!((attempt, offset), (2, "The capital of Frañce ".chars().count() as u64));
+    assert_eq!(Some(to), answer.node);
+    assert!(from != to && nodes.iter().any(|node| node.id == from), "{records:?}");
+    let told = format!(
+        "`{}` goes on with the answer that `{}` began.",
+        answer.model.as_ref().unwrap(),
+        from_model.unwrap()
+    );
+    assert!(task.degraded.contains(&told), "{:?}", task.degraded);
 }
 
 #[tokio::test]

@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use kamil_orchestrator::OrchestratorOptions;
 use kamil_protocol::{
-    ErrorCode, Problem, TaskId,
+    ErrorCode, Page, Problem, TaskId,
     reason::ReasonRequest,
-    task::{Priority, QueuePlace, TaskRequest, TaskStatus},
+    task::{Priority, QueuePlace, TaskRequest, TaskStatus, TaskSummary},
 };
 use tokio::sync::Semaphore;
 
@@ -68,7 +68,7 @@ async fn place(hub: &Hub, id: TaskId) -> Option<(u32, u32)> {
 async fn a_slot_that_comes_free_goes_to_the_head_of_the_queue() {
     let hub = Hub::start().await;
     let gate = Gate::new();
-    let _llm = StandIn::llm_with_slots(&hub.url, "one", 1, gate.reasoner()).await;
+    let llm = StandIn::llm_with_slots(&hub.url, "one", 1, gate.reasoner()).await;
     let a = hub.try_ask(&directly("a"), None).await.unwrap();
     assert!(a.waiting.is_empty(), "{a:?}");
     let mut ids = vec![a.id];
@@ -86,6 +86,25 @@ async fn a_slot_that_comes_free_goes_to_the_head_of_the_queue() {
     }
     assert_eq!(places, [None, Some((3, 4)), Some((4, 4)), Some((1, 4)), Some((2, 4))]);
     assert_eq!(hub.metric("kamil_steps_waiting").await, 4);
+    let page: Page<TaskSummary> = hub.client.get("/v1/tasks?status=queued&limit=3").await.unwrap();
+    let places = |summary: &TaskSummary| summary.waiting[0].queue.map(|place| place.position);
+    assert_eq!(page.items.iter().map(places).collect::<Vec<_>>(), [Some(2), Some(1), Some(4)]);
+    assert_eq!(page.items[2].priority, Priority::Batch);
+    let next = page.next_cursor.unwrap();
+    let path = format!("/v1/tasks?status=queued&cursor={next}");
+    let page: Page<TaskSummary> = hub.client.get(&path).await.unwrap();
+    assert_eq!(page.items.iter().map(|task| task.id).collect::<Vec<_>>(), [ids[1]]);
+    assert!(page.next_cursor.is_none());
+    let page: Page<TaskSummary> = hub.client.get("/v1/tasks?status=running").await.unwrap();
+    let running = &page.items[0].running[0];
+    assert_eq!((page.items.len(), page.items[0].id, running.step.as_str()), (1, ids[0], "answer"));
+    assert_eq!((running.node, running.model.as_deref()), (llm.id, Some("one")));
+    let left = page.items[0].deadline_at.unwrap().duration_since(page.items[0].created_at);
+    assert_eq!(left.as_secs(), 3_600);
+    let page: Page<TaskSummary> = hub.client.get("/v1/tasks?status=succeeded").await.unwrap();
+    assert!(page.items.is_empty() && page.next_cursor.is_none());
+    let problem = hub.client.get::<Page<TaskSummary>>("/v1/tasks?status=done").await.unwrap_err();
+    assert_eq!(problem.code, ErrorCode::InvalidParameter);
     let cancelled: kamil_protocol::task::TaskDoc =
         hub.client.post(&format!("/v1/tasks/{}/cancel", ids[4]), &()).await.unwrap();
     assert_eq!(cancelled.status, TaskStatus::Cancelled);
@@ -95,6 +114,8 @@ async fn a_slot_that_comes_free_goes_to_the_head_of_the_queue() {
         assert_eq!(hub.ended(*id).await.status, TaskStatus::Succeeded);
     }
     assert_eq!(gate.order(), ["a", "d", "b", "c"]);
+    let page: Page<TaskSummary> = hub.client.get("/v1/tasks?status=succeeded&limit=2").await.unwrap();
+    assert_eq!(page.items.iter().map(|task| task.id).collect::<Vec<_>>(), [ids[3], ids[2]]);
     assert_eq!(hub.metric("kamil_steps_waiting").await, 0);
 }
 

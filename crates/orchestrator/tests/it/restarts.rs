@@ -8,6 +8,7 @@ use std::sync::{
 use kamil_plan::Task;
 use kamil_protocol::{
     Problem,
+    event::{EventRecord, TaskEvent},
     task::{StepStatus, TaskStatus},
     tool::{ExecuteRequest, SideEffect},
 };
@@ -78,6 +79,14 @@ async fn an_answer_that_was_being_written_is_written_again() {
     let task = hub.ended(id).await;
     assert_eq!(task.answer.as_deref(), Some("A whole answer."));
     assert_eq!(step(&task, "answer").status, StepStatus::Succeeded);
+    let records = hub.records(id).await;
+    let said = |record: &EventRecord| match &record.event {
+        TaskEvent::StepFailed { error, .. } => error.detail.contains("it starts anew"),
+        _ => false,
+    };
+    assert!(records.iter().any(said), "{records:?}");
+    let spliced = |record: &EventRecord| matches!(record.event, TaskEvent::StreamSpliced { .. });
+    assert!(!records.iter().any(spliced), "nothing goes on from before the restart");
 }
 
 #[tokio::test]
