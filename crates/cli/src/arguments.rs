@@ -108,7 +108,9 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  kamil nodes\n  kamil nodes --json")]
     Nodes(OrchestratorFlag),
     /// List tasks, newest first: where they stand, what they wait for, which nodes work on them
-    #[command(after_help = "Examples:\n  kamil tasks\n  kamil tasks --limit 5\n  kamil tasks --status running")]
+    #[command(
+        after_help = "Examples:\n  kamil tasks\n  kamil tasks --limit 5\n  kamil tasks --status running"
+    )]
     Tasks(TasksFlags),
     /// Show every step of a task: where it ran, how long it took, and why there
     #[command(after_help = "Examples:\n  kamil trace last\n  kamil trace 0198c0de --json")]

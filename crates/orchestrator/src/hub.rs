@@ -14,7 +14,10 @@ use kamil_plan::{
 use kamil_protocol::{
     ErrorCode, NodeId, Problem, SessionId, TaskId,
     node::{Heartbeat, RegisterNode, Registered, Role},
-    task::{ApprovalDecision, DEFAULT_DEADLINE_MS, MAX_INPUT_BYTES, QueuePlace, TaskAccepted, TaskRequest, TaskStatus, TaskSummary, WaitingStep},
+    task::{
+        ApprovalDecision, DEFAULT_DEADLINE_MS, MAX_INPUT_BYTES, QueuePlace, TaskAccepted, TaskRequest,
+        TaskStatus, TaskSummary, WaitingStep,
+    },
 };
 use kamil_protocol::{StepId, task::TaskDoc};
 use sha2::{Digest as _, Sha256};
