@@ -53,9 +53,29 @@ pub fn gate(ctx: &Context<'_>) -> Gate {
     if ctx.tools.iter().any(could_matter) { Gate::Plan } else { Gate::Direct }
 }
 
+/// The tools that a request shares anything with, the nearest first; none if its words say nothing about them.
+pub(super) fn near(ctx: &Context<'_>) -> Vec<usize> {
+    let input = &ctx.request.input;
+    if !is_english(input) {
+        return Vec::new();
+    }
+    let asked = asked_words(ctx);
+    let (names_file, computes) = (file_name(input).is_some(), numbers(input) >= 2);
+    let shares = |tool: &ToolDescriptor| {
+        let by_example = tool.examples.iter().any(|example| {
+            names_file && file_name(&example.request).is_some() || computes && numbers(&example.request) > 0
+        });
+        evidence(tool, &asked) + u32::from(by_example)
+    };
+    let mut near: Vec<(usize, u32)> =
+        ctx.tools.iter().map(shares).enumerate().filter(|(_, shared)| *shared > 0).collect();
+    near.sort_by_key(|(_, shared)| std::cmp::Reverse(*shared));
+    near.into_iter().map(|(at, _)| at).collect()
+}
+
 /// The words of the request; of the conversation too where the assistant has asked back or is not done, since what the person says
 /// then is part of an earlier request.
-pub(super) fn asked_words(ctx: &Context<'_>) -> BTreeSet<String> {
+fn asked_words(ctx: &Context<'_>) -> BTreeSet<String> {
     let mut asked = content_words(&ctx.request.input);
     let turns = conversation(ctx);
     let asks_back = |turn: &ChatMessage| turn.role == Speaker::Assistant && turn.content.contains('?');
@@ -92,7 +112,7 @@ pub(super) fn is_asked_for(ctx: &Context<'_>, step: &StepSpec) -> bool {
 
 /// Words that a request shares with a tool: four points for one of its name, two for one of its description or examples, one for one
 /// of its arguments. Of a word that many tools share, two in the name, and none elsewhere.
-pub(super) fn evidence(tool: &ToolDescriptor, asked: &BTreeSet<String>) -> u32 {
+fn evidence(tool: &ToolDescriptor, asked: &BTreeSet<String>) -> u32 {
     let name = content_words(&tool.name.replace('_', " "));
     let mut about = content_words(&tool.description);
     for example in &tool.examples {

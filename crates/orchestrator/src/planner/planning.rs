@@ -1,5 +1,7 @@
 //! The prompt that asks for a plan. Its first part depends on the registered tools alone, so that an LLM node reads it once.
 
+use std::collections::BTreeSet;
+
 use kamil_protocol::reason::{ChatMessage, Constraint, ReasonRequest, Sampling, Speaker};
 
 use super::{
@@ -7,7 +9,7 @@ use super::{
     calls::read_plan,
     conversation,
     demonstrations::demonstrations,
-    gate::{asked_words, evidence, must_call},
+    gate::{must_call, near},
     grammar::plan_grammar,
     passages, request, shorten,
     signature::Signature,
@@ -19,6 +21,8 @@ use super::{
 const MOST_STEPS: usize = 8;
 /// Most tools that a prompt describes.
 const MOST_TOOLS: usize = 32;
+/// So many are described whatever is asked.
+const FEW_TOOLS: usize = 8;
 
 /// Bytes of the arguments' descriptions up to which all are shown.
 const MOST_DETAIL_BYTES: usize = 3_000;
@@ -47,7 +51,7 @@ const WITHOUT_TOOLS: &[&str] =
 pub fn plan_request(ctx: &Context<'_>, previous: Option<&(String, String)>) -> ReasonRequest {
     let signatures = signatures(ctx);
     let mut messages = vec![ChatMessage::new(Speaker::System, INSTRUCTIONS)];
-    messages.extend(demonstrations(signatures.iter().any(Signature::returns_list)));
+    messages.extend(demonstrations(ctx.tools.iter().any(|tool| Signature::of(tool).returns_list())));
     let asked = format!("{}\n{}", offered(&signatures), question(ctx, &signatures));
     messages.push(ChatMessage::new(Speaker::User, asked));
     if let Some((reply, error)) = previous {
@@ -71,28 +75,27 @@ pub(super) fn parse_plan(ctx: &Context<'_>, text: &str) -> Result<Plan, String> 
     Ok(tidy(ctx, read_plan(&signatures(ctx), text)?))
 }
 
-/// The tools that a prompt describes: all, in their order, so that the prompt begins the same way for every request; of more than
-/// fit, those that the request shares most words with, and those whose results these need.
+/// The tools that a prompt describes, in their order: all if they are few; else those that the request shares a word with, and
+/// those whose results these need. Small models call whatever they are shown, and every token is time.
 fn signatures<'a>(ctx: &Context<'a>) -> Vec<Signature<'a>> {
-    if ctx.tools.len() <= MOST_TOOLS {
+    if ctx.tools.len() <= FEW_TOOLS {
         return ctx.tools.iter().map(Signature::of).collect();
     }
-    let asked = asked_words(ctx);
-    let mut nearest: Vec<usize> = (0..ctx.tools.len()).collect();
-    nearest.sort_by_key(|at| std::cmp::Reverse(ctx.tools.get(*at).map_or(0, |tool| evidence(tool, &asked))));
+    let mut nearest = near(ctx);
+    if nearest.is_empty() {
+        nearest = (0..ctx.tools.len()).collect();
+    }
     let signatures: Vec<Signature<'a>> = ctx.tools.iter().map(Signature::of).collect();
-    let mut chosen: Vec<usize> = Vec::new();
-    for at in nearest {
-        let Some(signature) = signatures.get(at) else { continue };
-        let needs =
-            signature.arguments.iter().filter(|argument| argument.required).map(|argument| argument.name);
-        let needs: Vec<&str> = needs.collect();
-        let makes = |other: &Signature<'_>| other.fields.iter().any(|field| needs.contains(field));
-        let producers = (0..signatures.len()).filter(|other| signatures.get(*other).is_some_and(makes));
-        for at in std::iter::once(at).chain(producers) {
-            if chosen.len() < MOST_TOOLS && !chosen.contains(&at) {
-                chosen.push(at);
-            }
+    let mut chosen: BTreeSet<usize> = nearest.into_iter().take(MOST_TOOLS).collect();
+    let needs: BTreeSet<&str> = chosen
+        .iter()
+        .filter_map(|at| signatures.get(*at))
+        .flat_map(|signature| signature.arguments.iter().filter(|argument| argument.required))
+        .map(|argument| argument.name)
+        .collect();
+    for (at, signature) in signatures.iter().enumerate() {
+        if chosen.len() < MOST_TOOLS && needs.iter().any(|need| signature.produces(need)) {
+            chosen.insert(at);
         }
     }
     let kept = signatures.into_iter().enumerate().filter(|(at, _)| chosen.contains(at));
@@ -244,9 +247,10 @@ mod tests {
         let request = asking("Print a badge for Ana");
         let context = context(&request, &many);
         let kept = signatures(&context);
-        assert_eq!(kept.len(), MOST_TOOLS);
-        let has = |name: &str| kept.iter().any(|signature| signature.tool.name == name);
-        assert!(has("badge.print") && has("account.enter"));
+        let names: Vec<&str> = kept.iter().map(|signature| signature.tool.name.as_str()).collect();
+        assert_eq!(names, ["account.enter", "badge.print"]);
+        let other = asking("Etwas ganz anderes bitte");
+        assert_eq!(signatures(&super::super::fixture::context(&other, &many)).len(), MOST_TOOLS);
     }
 
     #[test]

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use kamil_protocol::tool::ToolDescriptor;
 use serde_json::{Map, Value};
 
-use super::{shorten, words::content_words};
+use super::{
+    shorten,
+    words::{content_words, is_generic},
+};
 
 /// Fields of a result that a prompt names.
 const MOST_FIELDS: usize = 6;
@@ -56,6 +59,16 @@ impl<'a> Signature<'a> {
 
     pub(super) fn argument(&self, name: &str) -> Option<&Argument<'a>> {
         self.arguments.iter().find(|argument| argument.name == name)
+    }
+
+    /// Whether it may return what an argument of this name wants: by a field of its result or, where none is told, by its own name.
+    pub(super) fn produces(&self, argument: &str) -> bool {
+        if !self.fields.is_empty() {
+            return self.fields.contains(&argument);
+        }
+        let wanted = content_words(&argument.replace('_', " "));
+        let name = content_words(&self.tool.name.replace('_', " "));
+        wanted.iter().any(|word| !is_generic(word) && name.contains(word))
     }
 
     /// Whether a field of the result is a list.
