@@ -40,7 +40,8 @@ pub fn gate(ctx: &Context<'_>) -> Gate {
     }
     let input = &ctx.request.input;
     // The words of tools are English; of a request in another language nothing follows.
-    if file_name(input).is_some() || !is_english(input) {
+    let names_file = file_name(input).is_some() && ctx.tools.iter().any(handles_files);
+    if names_file || !is_english(input) {
         return Gate::Plan;
     }
     let asked = asked_words(ctx);
@@ -51,6 +52,13 @@ pub fn gate(ctx: &Context<'_>) -> Gate {
         several_numbers && computes || evidence(tool, &asked) >= ENOUGH
     };
     if ctx.tools.iter().any(could_matter) { Gate::Plan } else { Gate::Direct }
+}
+
+/// Whether a tool works on files. To any other, `example.org` is no file's name.
+fn handles_files(tool: &ToolDescriptor) -> bool {
+    let files = content_words("file path folder");
+    let named = content_words(&format!("{} {}", tool.name.replace('_', " "), tool.description));
+    !named.is_disjoint(&files) || !argument_words(tool).is_disjoint(&files)
 }
 
 /// The tools that a request shares anything with, the nearest first; none if its words say nothing about them.
@@ -193,6 +201,8 @@ mod tests {
             assert_eq!(gate(&context(&asking(input), &tools)), expected, "{input}");
         }
         assert_eq!(gate(&context(&asking("Train a model"), &[])), Gate::Direct);
+        let calculator = &tools[3..];
+        assert_eq!(gate(&context(&asking("Who owns example.org?"), calculator)), Gate::Direct);
     }
 
     #[test]
