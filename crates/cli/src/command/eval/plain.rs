@@ -5,6 +5,7 @@ use kamil_protocol::{
     Problem,
     reason::Speaker,
     task::{StepKind, StepSpec},
+    tool::ToolDescriptor,
 };
 use serde_json::{Map, Value, json};
 
@@ -44,8 +45,7 @@ pub(super) async fn predict(
             prediction.insert("nodes".to_owned(), calls.iter().enumerate().map(node).collect());
         }
     }
-    let steps: Option<Vec<StepSpec>> = calls.iter().enumerate().map(step).collect();
-    let valid = steps.is_some_and(|steps| kamil_orchestrator::planner::fits_tools(&steps, &item.tools));
+    let valid = calls.iter().all(|call| fits(call, &item.tools));
     prediction.insert("valid".to_owned(), json!(valid));
     prediction.insert("text".to_owned(), json!(text));
     let usage = reply.get("usage");
@@ -56,10 +56,20 @@ pub(super) async fn predict(
     Ok(prediction)
 }
 
-/// The call on its own, to be held against its tool's schema.
-fn step((number, call): (usize, &Call)) -> Option<StepSpec> {
-    let spec = StepSpec::new(format!("s{}", number + 1).parse().ok()?, StepKind::Tool);
-    Some(StepSpec { tool: Some(call.name.clone()), inputs: call.arguments.clone(), ..spec })
+/// Whether a call fits its tool's schema. What an earlier call returns is not known yet, so it may be anything.
+fn fits(call: &Call, tools: &[ToolDescriptor]) -> bool {
+    let Some(mut tool) = tools.iter().find(|tool| tool.name == call.name).cloned() else { return false };
+    let refers = |value: &Value| {
+        value.as_str().is_some_and(|text| text.len() > 2 && text.starts_with('$') && text.ends_with('$'))
+    };
+    let (later, inputs): (Map<_, _>, Map<_, _>) =
+        call.arguments.clone().into_iter().partition(|(_, value)| refers(value));
+    if let Some(required) = tool.arguments.get_mut("required").and_then(Value::as_array_mut) {
+        required.retain(|name| name.as_str().is_none_or(|name| !later.contains_key(name)));
+    }
+    let Ok(id) = "s1".parse() else { return false };
+    let step = StepSpec { tool: Some(call.name.clone()), inputs, ..StepSpec::new(id, StepKind::Tool) };
+    kamil_orchestrator::planner::fits_tools(&[step], &[tool])
 }
 
 fn messages(subject: &EvalSubject, item: &Item) -> Vec<Value> {
