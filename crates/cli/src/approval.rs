@@ -33,9 +33,14 @@ pub(crate) enum Answer {
 /// Shows what is asked for and waits for `y` or `n`.
 pub(crate) async fn ask(step: &StepId, request: &ApprovalRequest) -> Result<Answer, Failure> {
     show(step, request);
+    confirm("run it?").await
+}
+
+/// Waits for `y` or `n`.
+pub(crate) async fn confirm(question: &'static str) -> Result<Answer, Failure> {
     let waiting = Arc::new(());
     let watched = Arc::downgrade(&waiting);
-    let read = tokio::task::spawn_blocking(move || read_answer(&watched));
+    let read = tokio::task::spawn_blocking(move || read_answer(&watched, question));
     let answer = read.await.map_err(|error| Failure::failed(format!("the answer cannot be read: {error}")));
     drop(waiting);
     answer
@@ -43,9 +48,9 @@ pub(crate) async fn ask(step: &StepId, request: &ApprovalRequest) -> Result<Answ
 
 /// Reads until there is an answer, or nobody waits for one any more: a thread that went on reading would swallow what
 /// the person types next.
-fn read_answer(waiting: &Weak<()>) -> Answer {
+fn read_answer(waiting: &Weak<()>, question: &str) -> Answer {
     const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-    let question = || Stream::Err.text("  run it? [y/n] ");
+    let question = || Stream::Err.text(format_args!("  {question} [y/n] "));
     let mut line = String::new();
     question();
     while waiting.strong_count() > 0 {

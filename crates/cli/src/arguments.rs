@@ -115,6 +115,12 @@ pub(crate) enum Command {
     /// Show every step of a task: where it ran, how long it took, and why there
     #[command(after_help = "Examples:\n  kamil trace last\n  kamil trace 0198c0de --json")]
     Trace(TraceFlags),
+    /// Decide a task again from its record and report the first difference; or change one result and run what depends on it
+    #[command(
+        after_help = "Examples:\n  kamil replay last\n  kamil replay 0198c0de --json\n  kamil replay last --change s1=result.json\n\n\
+        Exit codes: 0 the same, 1 different (with --change: the fork failed)."
+    )]
+    Replay(ReplayFlags),
     /// Agree to a step that waits for a person (or refuse it)
     #[command(after_help = "Examples:\n  kamil approve last run\n  kamil approve 0198c0de run --deny")]
     Approve(ApproveFlags),
@@ -422,6 +428,38 @@ pub(crate) struct TraceFlags {
     pub(crate) task: TaskArgument,
     #[command(flatten)]
     pub(crate) orchestrator: OrchestratorFlag,
+}
+
+/// `kamil replay`
+#[derive(Debug, Args)]
+pub(crate) struct ReplayFlags {
+    #[command(flatten)]
+    pub(crate) task: TaskArgument,
+    /// A step and the file with another result for it: text for plan, reason and answer, JSON for the others. A new task keeps
+    /// what does not depend on the step and really runs the rest
+    #[arg(long, value_name = "STEP=FILE", value_parser = parse_change)]
+    pub(crate) change: Option<Change>,
+    /// Run steps again that change something
+    #[arg(long, requires = "change")]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) orchestrator: OrchestratorFlag,
+}
+
+/// Another result for a step.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    pub(crate) step: StepId,
+    pub(crate) file: PathBuf,
+}
+
+fn parse_change(text: &str) -> Result<Change, String> {
+    let (step, file) = text.split_once('=').ok_or("STEP=FILE is expected, such as s1=result.json")?;
+    let step = step.parse().map_err(|error| format!("`{step}` is not the name of a step: {error}"))?;
+    if file.is_empty() {
+        return Err("no file is named after the `=`".to_owned());
+    }
+    Ok(Change { step, file: file.into() })
 }
 
 /// `kamil approve`

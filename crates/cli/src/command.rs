@@ -16,6 +16,7 @@ mod models;
 mod nodes;
 mod openapi;
 mod orchestrator;
+mod replay;
 mod tasks;
 mod tool_node;
 mod tools;
@@ -76,6 +77,7 @@ async fn dispatch_command(context: &Context, command: Command) -> Result<Exit, F
         Command::Nodes(flags) => nodes::run(context, &flags).await,
         Command::Tasks(flags) => tasks::run(context, &flags).await,
         Command::Trace(flags) => trace::run(context, &flags).await,
+        Command::Replay(flags) => replay::run(context, &flags).await,
         Command::Approve(flags) => approve::run(context, &flags).await,
         Command::Cancel(flags) => cancel::run(context, &flags).await,
         Command::Memory(flags) => memory::run(context, flags).await,

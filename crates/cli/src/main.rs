@@ -12,6 +12,7 @@ mod context;
 mod environment;
 mod failure;
 mod following;
+mod graph_difference;
 mod hub;
 mod logs;
 mod models;

@@ -113,6 +113,8 @@ impl Screen {
             }
             TaskEvent::TaskCreated { .. }
             | TaskEvent::ToolsChanged { .. }
+            | TaskEvent::ResultKept { .. }
+            | TaskEvent::ResultGiven { .. }
             | TaskEvent::ApprovalRequested { .. }
             | TaskEvent::ApprovalDecided { .. } => {}
         }

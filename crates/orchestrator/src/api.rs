@@ -48,6 +48,7 @@ impl App {
         kamil_protocol::event::EventRecord,
         kamil_protocol::event::Delta,
         kamil_protocol::event::End,
+        kamil_protocol::task::RepeatedEffect,
         problem::ErrorCode
     )),
     tags(
@@ -67,6 +68,8 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(events::task_events))
         .routes(routes!(tasks::cancel_task))
         .routes(routes!(tasks::decide_step))
+        .routes(routes!(tasks::replay_task))
+        .routes(routes!(tasks::fork_task))
         .routes(routes!(fleet::register_node, fleet::list_nodes))
         .routes(routes!(fleet::heartbeat))
         .routes(routes!(fleet::remove_node))

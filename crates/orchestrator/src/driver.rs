@@ -5,11 +5,12 @@
 
 mod attempt;
 pub(crate) mod decision;
+pub(crate) mod fork;
 mod growth;
 mod labelling;
 mod outcome;
 pub(crate) mod placing;
-mod request;
+pub(crate) mod request;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -36,6 +37,7 @@ use crate::{
 };
 use attempt::{Attempt, Ended};
 use decision::Known;
+pub(crate) use placing::NOTHING_TO_KEEP;
 pub(crate) use request::reading;
 
 /// The disk being full, a task that is under way tries again this often.
@@ -407,7 +409,7 @@ async fn sleep_until(moment: Option<Instant>) {
 }
 
 /// What is left of a task's time.
-fn left_ms(task: &Task, now: Timestamp) -> u64 {
+pub(crate) fn left_ms(task: &Task, now: Timestamp) -> u64 {
     let spent = now.as_millisecond().saturating_sub(task.created_at().as_millisecond());
     hub::deadline_ms(task.request()).saturating_sub(u64::try_from(spent).unwrap_or(0))
 }

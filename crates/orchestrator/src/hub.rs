@@ -13,10 +13,12 @@ use kamil_plan::{
 };
 use kamil_protocol::{
     ErrorCode, NodeId, Problem, SessionId, TaskId,
+    event::TaskEvent,
     node::{Heartbeat, RegisterNode, Registered, Role},
+    replay::ReplayReport,
     task::{
-        ApprovalDecision, DEFAULT_DEADLINE_MS, MAX_INPUT_BYTES, QueuePlace, TaskAccepted, TaskRequest,
-        TaskStatus, TaskSummary, WaitingStep,
+        ApprovalDecision, DEFAULT_DEADLINE_MS, ForkRequest, MAX_INPUT_BYTES, QueuePlace, TaskAccepted,
+        TaskRequest, TaskStatus, TaskSummary, WaitingStep,
     },
 };
 use kamil_protocol::{StepId, task::TaskDoc};
@@ -29,13 +31,19 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     dispatcher::Dispatcher,
-    driver::{Driver, First, decision, placing},
+    driver::{
+        Driver, First, decision,
+        fork::{self, Fork},
+        placing,
+    },
     feed::{Feed, Record},
     journal::{Beginning, Journal, JournalError},
     measures::Measures,
     options::OrchestratorOptions,
     registry::Registry,
+    replay::replay,
     sessions::{Sessions, Turn},
+    tool_set::ToolSet,
 };
 
 /// Most tasks that ended lately and are kept at hand.
@@ -156,10 +164,55 @@ impl Hub {
         let events = decision::begin(request, idempotency_key.clone(), at, &tools, memory);
         let task = Task::fold(id, events.iter().map(|event| (at, event)))
             .map_err(|error| Problem::new(ErrorCode::Internal, format!("The task cannot begin: {error}.")))?;
+        self.begin(task, tools, at, events, Beginning { idempotency_key, fingerprint }).await
+    }
+
+    /// Makes a task that is another one but for one result.
+    ///
+    /// # Errors
+    /// `task_unknown`, `step_unknown`, `conflict` if the other has not ended, `validation_failed`, `plan_invalid`,
+    /// `approval_required` if tools would change something again, `idempotency_mismatch`, `busy`, `storage_full`.
+    pub(crate) async fn fork(
+        self: &Arc<Self>,
+        origin: TaskId,
+        request: ForkRequest,
+        idempotency_key: Option<String>,
+    ) -> Result<TaskAccepted, Problem> {
+        self.await_nodes().await;
+        let fingerprint = fingerprint(&(origin, &request))?;
+        let task = self.task(origin).await?;
+        if task.ended().is_none() {
+            return Err(Problem::new(ErrorCode::Conflict, format!("Task {origin} has not ended."))
+                .next("Wait for its end, or stop it with POST /v1/tasks/{id}/cancel."));
+        }
+        let (id, at) = (self.options.world.task_id(), self.now());
+        let (tools, memory) = (self.registry.tools(), self.registry.knows(Role::Memory));
+        let Fork { events, task, effects } =
+            fork::fork(&task, id, at, &request.step, request.output, &tools, memory)?;
+        if !effects.is_empty() && !request.effects {
+            let steps: Vec<String> =
+                effects.iter().map(|effect| format!("`{}` ({})", effect.step, effect.tool)).collect();
+            let detail = format!("Steps that change something would run again: {}.", steps.join(", "));
+            return Err(Problem::new(ErrorCode::ApprovalRequired, detail)
+                .data(serde_json::to_value(effects).unwrap_or_default())
+                .next("Send `effects`: true if they may."));
+        }
+        self.begin(task, tools, at, events, Beginning { idempotency_key, fingerprint }).await
+    }
+
+    /// Starts the driver of a new task; when this returns, the task is durable.
+    async fn begin(
+        self: &Arc<Self>,
+        task: Task,
+        tools: Arc<ToolSet>,
+        at: Timestamp,
+        events: Vec<TaskEvent>,
+        beginning: Beginning,
+    ) -> Result<TaskAccepted, Problem> {
+        let id = task.id();
         let (live, inbox) = live(id);
         let turn = self.admit(id, &live, task.request().session)?;
         let (reply, accepted) = oneshot::channel();
-        let beginning = Beginning { idempotency_key, fingerprint };
         let driver = Driver::new(Arc::clone(self), live, task, vec![tools], inbox, turn);
         self.running.spawn(driver.run(First::New { at, events, beginning, reply }));
         accepted.await.map_err(|_| Problem::from(JournalError::Closed))?
@@ -280,6 +333,21 @@ impl Hub {
             heartbeat_interval_ms: millis(self.options.heartbeat_interval),
             heartbeat_timeout_ms: millis(self.options.heartbeat_timeout),
         }
+    }
+
+    /// Decides a task again, from what the journal has of it.
+    ///
+    /// # Errors
+    /// `task_unknown`, `internal` if the journal cannot be read.
+    pub(crate) async fn replay(&self, id: TaskId) -> Result<ReplayReport, Problem> {
+        let history = self.journal.history(id).await?;
+        if history.records.is_empty() {
+            return Err(unknown(id));
+        }
+        let replaying = tokio::task::spawn_blocking(move || replay(id, &history));
+        replaying.await.map_err(|error| {
+            Problem::new(ErrorCode::Internal, format!("The replay of task {id} broke off: {error}."))
+        })
     }
 
     fn at_hand(&self, id: TaskId) -> Option<Arc<Live>> {
@@ -570,7 +638,7 @@ fn fold(feed: &Feed) -> Result<Task, Problem> {
     })
 }
 
-fn fingerprint(request: &TaskRequest) -> Result<[u8; 32], Problem> {
+fn fingerprint(request: &impl serde::Serialize) -> Result<[u8; 32], Problem> {
     let value = serde_json::to_value(request).map_err(|error| {
         Problem::new(ErrorCode::Internal, format!("The request cannot be written: {error}."))
     })?;

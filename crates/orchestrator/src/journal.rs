@@ -21,11 +21,12 @@ use kamil_protocol::{ErrorCode, NodeId, Problem, TaskId, event::TaskEvent};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::tool_set::ToolSet;
+use crate::{replay::History, tool_set::ToolSet};
 
 pub use disk::{Disk, Fault, Faults};
 pub use key::verifier_key;
 pub use store::StoredRecord;
+pub use verify::history;
 pub use verify::{verify, verify_journal};
 pub(crate) use writer::Writer;
 
@@ -245,6 +246,11 @@ impl Journal {
     /// All records of a task, in order; none if there is no such task.
     pub(crate) async fn records_of(&self, task: TaskId) -> Result<Vec<StoredRecord>, JournalError> {
         self.read(move |connection| store::records_of(connection, task)).await
+    }
+
+    /// All that a task's decisions went by; no records if there is no such task.
+    pub(crate) async fn history(&self, task: TaskId) -> Result<History, JournalError> {
+        self.read(move |connection| store::history(connection, task)).await
     }
 
     /// The sets of tools that are kept under these digests, in this order; those that are not kept are left out.

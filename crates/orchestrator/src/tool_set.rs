@@ -20,13 +20,10 @@ impl ToolSet {
         Self { tools, digest: digest(&body), body }
     }
 
-    /// The tools that were kept under a digest; none if the text is not what was kept.
-    pub(crate) fn kept(wanted: &str, body: &str) -> Option<Self> {
-        if digest(body) != wanted {
-            return None;
-        }
+    /// Tools as they were kept; none if the text cannot be read as such.
+    pub(crate) fn read(body: &str) -> Option<Self> {
         let tools = serde_json::from_str(body).ok()?;
-        Some(Self { tools, digest: wanted.to_owned(), body: body.to_owned() })
+        Some(Self { tools, digest: digest(body), body: body.to_owned() })
     }
 
     /// SHA-256 of [`ToolSet::body`], in hexadecimal digits.

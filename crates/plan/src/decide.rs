@@ -80,6 +80,17 @@ pub enum Input {
         /// The model that began, if another one goes on.
         from_model: Option<String>,
     },
+    /// The person gives a step of a forked task another result than it had.
+    Given {
+        /// The step.
+        step: StepId,
+        /// The result.
+        output: Value,
+        /// Labels on it.
+        labels: Labels,
+        /// How the graph goes on.
+        then: Growth,
+    },
     /// A ready step has nothing to do.
     Needless {
         /// The step.
@@ -238,7 +249,7 @@ impl Task {
         first: Vec<StepSpec>,
     ) -> Vec<TaskEvent> {
         vec![
-            TaskEvent::TaskCreated { request, idempotency_key, offers },
+            TaskEvent::TaskCreated { request, idempotency_key, offers, forked_from: None },
             TaskEvent::StepsAdded { cause: None, digest: Some(digest::of_steps(&first)), steps: first },
         ]
     }
@@ -289,6 +300,12 @@ impl Task {
                 let degraded: Vec<TaskEvent> = degraded.collect();
                 let spliced = TaskEvent::StreamSpliced { step, attempt, offset, from, to, from_model };
                 Ok(std::iter::once(spliced).chain(degraded).collect())
+            }
+            Input::Given { step, output, labels, then } => {
+                self.find(&step)?;
+                let mut events = vec![TaskEvent::ResultGiven { step: step.clone(), output, labels }];
+                grow(&mut events, step, then);
+                Ok(events)
             }
             Input::Needless { step, reason } => {
                 self.standing(&step, StepStatus::Ready)?;

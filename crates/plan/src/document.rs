@@ -31,6 +31,7 @@ impl Task {
             session: self.request.session,
             created_at: self.created_at,
             ended_at: ended.map(|ended| ended.at),
+            forked_from: self.forked_from.clone(),
             degraded: self.degraded.clone(),
             steps: self.steps.iter().map(|step| self.step_document(step)).collect(),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kamil_protocol::{
     StepId, TaskId, digest,
-    event::TaskEvent,
+    event::{ForkedFrom, TaskEvent},
     flow::Condition,
     task::{Decision, Labels, MAX_STEPS, StepError, StepKind, StepSpec, StepStatus, TaskRequest, TaskStatus},
 };
@@ -75,6 +75,7 @@ pub struct Task {
     pub(crate) steps: Vec<Step>,
     pub(crate) degraded: Vec<String>,
     pub(crate) tools: Option<String>,
+    pub(crate) forked_from: Option<ForkedFrom>,
     pub(crate) cancelled: Option<String>,
     pub(crate) ended: Option<Ended>,
 }
@@ -85,7 +86,7 @@ impl Task {
     /// # Errors
     /// [`FoldError::Beginning`] if it is another event than `task_created`.
     pub fn create(id: TaskId, at: Timestamp, event: &TaskEvent) -> Result<Self, FoldError> {
-        let TaskEvent::TaskCreated { request, offers, .. } = event else {
+        let TaskEvent::TaskCreated { request, offers, forked_from, .. } = event else {
             return Err(FoldError::Beginning);
         };
         Ok(Self {
@@ -95,6 +96,7 @@ impl Task {
             steps: Vec::new(),
             degraded: Vec::new(),
             tools: offers.as_ref().map(|offers| offers.tools.clone()),
+            forked_from: forked_from.clone(),
             cancelled: None,
             ended: None,
         })
@@ -155,6 +157,12 @@ impl Task {
     #[must_use]
     pub fn tools(&self) -> Option<&str> {
         self.tools.as_deref()
+    }
+
+    /// The task that it is, but for one result.
+    #[must_use]
+    pub const fn forked_from(&self) -> Option<&ForkedFrom> {
+        self.forked_from.as_ref()
     }
 
     /// How it ended, if it has.
@@ -257,6 +265,24 @@ impl Task {
             }
             TaskEvent::StreamSpliced { step, attempt, .. } => {
                 self.running(step, *attempt, "splicing")?;
+            }
+            TaskEvent::ResultKept { step, status, output, labels, error } => {
+                let step = self.in_status(step, "keeping", &[StepStatus::Pending, StepStatus::Ready])?;
+                if !status.is_final() || (*status == StepStatus::Succeeded) != output.is_some() {
+                    return Err(impossible(step, "keeping"));
+                }
+                step.status = *status;
+                step.output = output.clone().map(Arc::new);
+                step.labels.clone_from(labels);
+                step.error.clone_from(error);
+                step.ended_at = Some(at);
+            }
+            TaskEvent::ResultGiven { step, output, labels } => {
+                let step = self.in_status(step, "giving", &[StepStatus::Pending, StepStatus::Ready])?;
+                step.status = StepStatus::Succeeded;
+                step.output = Some(Arc::new(output.clone()));
+                step.labels = Some(labels.clone());
+                step.ended_at = Some(at);
             }
             TaskEvent::StepWaiting { step, reason } => {
                 self.in_status(step, "wait", &[StepStatus::Ready])?.waiting = Some(reason.clone());

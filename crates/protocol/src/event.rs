@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use crate::{
     ErrorCode, NodeId, StepId, TaskId,
     placement::Placement,
-    task::{ApprovalRequest, Decision, Labels, StepError, StepSpec, TaskRequest, TaskStatus},
+    task::{ApprovalRequest, Decision, Labels, StepError, StepSpec, StepStatus, TaskRequest, TaskStatus},
     tool::SideEffect,
 };
 
@@ -44,6 +44,34 @@ pub enum TaskEvent {
         /// What was registered when its first steps were decided; absent for a request that nothing registered bears on.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         offers: Option<Offers>,
+        /// The task that it is, but for one result.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        forked_from: Option<ForkedFrom>,
+    },
+    /// A forked task takes over how a step ended in the task that it was forked from; nothing runs.
+    ResultKept {
+        /// The step.
+        step: StepId,
+        /// How it ended.
+        status: StepStatus,
+        /// The result.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<Value>,
+        /// Labels on the result.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        labels: Option<Labels>,
+        /// Why there is no result.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<StepError>,
+    },
+    /// The person gives a step of a forked task another result than it had.
+    ResultGiven {
+        /// The step.
+        step: StepId,
+        /// The result.
+        output: Value,
+        /// Labels on the result.
+        labels: Labels,
     },
     /// Other tools are registered than the task's decisions knew so far.
     ToolsChanged {
@@ -216,6 +244,15 @@ impl TaskEvent {
             _ => None,
         }
     }
+}
+
+/// Where a forked task comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ForkedFrom {
+    /// The task.
+    pub task: TaskId,
+    /// The step whose result is another.
+    pub step: StepId,
 }
 
 /// What was registered when a task's first steps were decided.

@@ -23,6 +23,7 @@ pub mod placement;
 pub mod planning;
 pub mod problem;
 pub mod reason;
+pub mod replay;
 pub mod task;
 pub mod tool;
 

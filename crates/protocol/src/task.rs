@@ -78,6 +78,33 @@ impl Priority {
     }
 }
 
+/// `POST /v1/tasks/{id}/forks`: the task once more, with one result changed. Results that do not depend on it are kept; whatever does
+/// really runs again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForkRequest {
+    /// The step.
+    pub step: StepId,
+    /// Its result instead: a text for `plan`, `reason` and `answer`, JSON for the others; at most 64 KiB.
+    #[schema(value_type = Object)]
+    pub output: Value,
+    /// Tools that change something may run again. Without it, a fork in which one would is refused with `approval_required`, and the
+    /// problem's `data` lists them as an array of [`RepeatedEffect`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub effects: bool,
+}
+
+/// A step of a fork that runs again and changes something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RepeatedEffect {
+    /// The step.
+    pub step: StepId,
+    /// Its tool.
+    pub tool: String,
+    /// What the tool may change.
+    pub effect: crate::tool::SideEffect,
+}
+
 /// What `POST /v1/tasks` answers (202).
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct TaskAccepted {
@@ -394,6 +421,9 @@ pub struct TaskDoc {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+    /// The task that it is, but for one result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked_from: Option<crate::event::ForkedFrom>,
     /// What was done less well than asked, and why; empty if nothing.
     pub degraded: Vec<String>,
     /// The graph, in the order in which the steps were added.

@@ -37,7 +37,11 @@ pub(super) async fn run(context: &Context, flags: AskFlags) -> Result<Exit, Fail
     exit
 }
 
-async fn connect(context: &Context, named: Option<&str>, services: Services) -> Result<Hub, Failure> {
+pub(super) async fn connect(
+    context: &Context,
+    named: Option<&str>,
+    services: Services,
+) -> Result<Hub, Failure> {
     match Hub::if_running(context, named).await? {
         Some(hub) => Ok(hub),
         None => {

@@ -70,6 +70,14 @@ fn show_head(doc: &TaskDoc) {
     };
     say(format_args!("{} {}  {}{took}", paint(BOLD, "task"), doc.id, status_name(doc.status)));
     say(format_args!("{} {}", paint(BOLD, "request"), one_line(&doc.input, WIDTH)));
+    if let Some(from) = &doc.forked_from {
+        say(format_args!(
+            "{} the task {}, with another result of `{}`",
+            paint(BOLD, "forked"),
+            from.task,
+            from.step
+        ));
+    }
     if let Some(error) = &doc.error {
         say(format_args!("{} {} [{}]", paint(BAD, "error"), one_line(&error.detail, WIDTH), error.code));
     }
@@ -136,6 +144,8 @@ fn a_move(
         TaskEvent::StepsAdded { cause: Some(cause), steps, digest } => {
             ("extended", format!("`{cause}` adds {}{}", spec_names(steps), known_by(digest.as_deref())))
         }
+        TaskEvent::ResultKept { step, .. } => ("kept", format!("`{step}` as it ended before")),
+        TaskEvent::ResultGiven { step, output, .. } => ("changed", format!("`{step}`: {}", excerpt(output))),
         TaskEvent::ToolsChanged { .. } => ("tools", "other tools are registered than before".to_owned()),
         TaskEvent::Degraded { reason } => ("degraded", reason.clone()),
         TaskEvent::ApprovalRequested { step, request } => {

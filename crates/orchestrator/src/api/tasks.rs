@@ -8,7 +8,8 @@ use axum::{
 use kamil_node::{ApiResult, Json, Path, Query};
 use kamil_protocol::{
     ErrorCode, Page, PageQuery, Problem, StepId, TaskId,
-    task::{ApprovalDecision, TaskAccepted, TaskDoc, TaskRequest, TaskStatus, TaskSummary},
+    replay::ReplayReport,
+    task::{ApprovalDecision, ForkRequest, TaskAccepted, TaskDoc, TaskRequest, TaskStatus, TaskSummary},
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -94,6 +95,43 @@ pub(super) async fn cancel_task(State(app): State<App>, Path(id): Path<String>) 
     let reason = "the person stopped it".to_owned();
     app.hub.command(id, |reply| Command::Cancel { reason, reply }).await?;
     Ok(Json(app.hub.document(id).await?))
+}
+
+/// Decides a task again from its records, and tells the first difference. Nothing runs.
+#[utoipa::path(get, path = "/v1/tasks/{id}/replay", tag = "tasks", params(("id" = TaskId, Path)), responses(
+    (status = 200, body = ReplayReport),
+    (status = 400, body = Problem, content_type = "application/problem+json", description = "`invalid_parameter`"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "`task_unknown`")))]
+pub(super) async fn replay_task(
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> ApiResult<Json<ReplayReport>> {
+    Ok(Json(app.hub.replay(task_id(&id)?).await?))
+}
+
+/// Makes a new task that is another one but for the result of one step: what does not depend on it is kept, the rest runs.
+#[utoipa::path(post, path = "/v1/tasks/{id}/forks", tag = "tasks", request_body = ForkRequest,
+    params(("id" = TaskId, Path),
+        ("Idempotency-Key" = Option<String>, Header, description = "1–128 visible ASCII characters: a repeat with the same key answers with the first task")),
+    responses(
+    (status = 202, body = TaskAccepted, description = "Accepted; follow it at `/v1/tasks/{id}/events`"),
+    (status = 400, body = Problem, content_type = "application/problem+json", description = "`invalid_parameter`, `malformed_body`, `unknown_field`"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "`approval_required`: tools would change something again; `data` lists the steps"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "`task_unknown`, `step_unknown`"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "`conflict`: the task has not ended; `idempotency_mismatch`"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "`validation_failed`, `plan_invalid`: this is no result of that step"),
+    (status = 429, body = Problem, content_type = "application/problem+json", description = "`busy`"),
+    (status = 507, body = Problem, content_type = "application/problem+json", description = "`storage_full`")))]
+pub(super) async fn fork_task(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Json(request): Json<ForkRequest>,
+) -> ApiResult<impl IntoResponse> {
+    let key = idempotency_key(&headers)?;
+    let accepted: TaskAccepted = app.hub.fork(task_id(&id)?, request, key).await?;
+    let location = format!("/v1/tasks/{}", accepted.id);
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(accepted)))
 }
 
 /// Decides whether a step that waits for the person may run, or what becomes of one whose outcome is not known.

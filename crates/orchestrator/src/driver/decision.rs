@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kamil_plan::{Growth, Input, RetryClass, Step, StepOutput, Task, labels};
 use kamil_protocol::{
     ErrorCode, NodeId, StepId,
-    event::{Offers, RefusedPlan, TaskEvent},
+    event::{ForkedFrom, Offers, RefusedPlan, TaskEvent},
     memory::RecallReply,
     task::{ApprovalRequest, Labels, Source, StepError, StepKind, StepSpec, TaskRequest},
     tool::ToolDescriptor,
@@ -135,11 +135,21 @@ pub(crate) fn begin(
     tools: &ToolSet,
     memory: bool,
 ) -> Vec<TaskEvent> {
-    request.steps.as_deref_mut().into_iter().flatten().for_each(exact_inputs);
-    let offers = (!request.direct).then(|| Offers { tools: tools.digest().to_owned(), memory });
+    request.steps.as_deref_mut().into_iter().flatten().for_each(exact_step);
+    let offers = offers(&request, tools, memory);
     let ctx = Context { request: &request, tools, recall: None, now: at };
     let first = growth::first_steps(&ctx, memory);
     Task::begin(request, idempotency_key, offers, exact_steps(first))
+}
+
+/// The event that begins a fork.
+pub(crate) fn forked(request: TaskRequest, tools: &ToolSet, memory: bool, from: ForkedFrom) -> TaskEvent {
+    let offers = offers(&request, tools, memory);
+    TaskEvent::TaskCreated { request, idempotency_key: None, offers, forked_from: Some(from) }
+}
+
+fn offers(request: &TaskRequest, tools: &ToolSet, memory: bool) -> Option<Offers> {
+    (!request.direct).then(|| Offers { tools: tools.digest().to_owned(), memory })
 }
 
 /// What an attempt's end means for its task. `models` are those on offer, in case another one has to take over.
@@ -160,35 +170,41 @@ pub(crate) fn follow(
             Input::Failed { step, attempt, error, class, lost, refused: None, again: None, otherwise }
         }
         Report::Result { output, labels, enforced, tokens_in, tokens_out } => {
-            let then = match found.spec.kind {
-                StepKind::Plan => {
-                    let reply = output.as_str().unwrap_or_default();
-                    match growth::after_plan(&known.context_of(task, StepKind::Plan), task, reply) {
-                        Ok(then) => then,
-                        Err(reason) => {
-                            let refused = refuse(found, reply, reason, models);
-                            return Some(refused.input(known, task, found, attempt));
-                        }
-                    }
+            let then = match growth_of(known, task, found, &output) {
+                Ok(then) => then,
+                Err(reason) => {
+                    let refused = refuse(found, output.as_str().unwrap_or_default(), reason, models);
+                    return Some(refused.input(known, task, found, attempt));
                 }
-                StepKind::Recall => {
-                    let reply: Option<RecallReply> = serde_json::from_value(output.clone()).ok();
-                    let ctx = Context { recall: reply.as_ref(), ..known.context(task) };
-                    let mut then = growth::after_recall(&ctx, task);
-                    let degraded = reply.iter().flat_map(|reply| &reply.degraded);
-                    then.degraded.extend(degraded.map(|reason| format!("Recall: {reason}")));
-                    then
-                }
-                StepKind::Answer => {
-                    growth::after_answer(&known.context(task), task, output.as_str().unwrap_or_default())
-                }
-                StepKind::Reason | StepKind::Tool | StepKind::Remember => Growth::default(),
             };
             let labels = labels_of(known, task, found, &output, labels.as_ref());
             let result = StepOutput { output, labels, enforced, tokens_in, tokens_out };
-            Input::Succeeded { step, attempt, result, then: exact_growth(then) }
+            Input::Succeeded { step, attempt, result, then }
         }
     })
+}
+
+/// How the graph goes on when a step has this result.
+///
+/// # Errors
+/// For a plan: what is wrong with it, in words for the model.
+pub(crate) fn growth_of(known: &Known, task: &Task, step: &Step, output: &Value) -> Result<Growth, String> {
+    let ctx = known.context_of(task, step.spec.kind);
+    let text = output.as_str().unwrap_or_default();
+    let growth = match step.spec.kind {
+        StepKind::Plan => growth::after_plan(&ctx, task, text)?,
+        StepKind::Recall => {
+            let reply: Option<RecallReply> = serde_json::from_value(output.clone()).ok();
+            let ctx = Context { recall: reply.as_ref(), ..ctx };
+            let mut then = growth::after_recall(&ctx, task);
+            let degraded = reply.iter().flat_map(|reply| &reply.degraded);
+            then.degraded.extend(degraded.map(|reason| format!("Recall: {reason}")));
+            then
+        }
+        StepKind::Answer => growth::after_answer(&ctx, task, text),
+        StepKind::Reason | StepKind::Tool | StepKind::Remember => Growth::default(),
+    };
+    Ok(exact_growth(growth))
 }
 
 /// Gives up a step before an attempt at it.
@@ -289,13 +305,17 @@ fn exact_growth(growth: Growth) -> Growth {
 }
 
 fn exact_steps(mut steps: Vec<StepSpec>) -> Vec<StepSpec> {
-    steps.iter_mut().for_each(exact_inputs);
+    steps.iter_mut().for_each(exact_step);
     steps
 }
 
-fn exact_inputs(step: &mut StepSpec) {
-    if let Value::Object(inputs) = exact(Value::Object(std::mem::take(&mut step.inputs))) {
-        step.inputs = inputs;
+fn exact_step(step: &mut StepSpec) {
+    if step.inputs.is_empty() && step.when.is_none() {
+        return;
+    }
+    let value = serde_json::to_value(&*step).map(exact);
+    if let Ok(exact) = value.and_then(serde_json::from_value) {
+        *step = exact;
     }
 }
 

@@ -94,7 +94,9 @@ fn ending(request: &TaskRequest, after: &[&str]) -> Vec<StepSpec> {
 pub(super) fn after_answer(ctx: &Context<'_>, task: &Task, answer: &str) -> Growth {
     let request = task.request();
     let recalled = task.steps().iter().any(|step| step.spec.kind == StepKind::Recall);
-    if request.direct || request.steps.is_some() || !recalled {
+    // What might have been is nothing to remember.
+    let forked = task.forked_from().is_some();
+    if request.direct || request.steps.is_some() || !recalled || forked {
         return Growth::default();
     }
     if planner::memories(ctx, task.id(), &results(task), answer, &labels::person()).is_empty() {

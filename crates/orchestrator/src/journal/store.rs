@@ -9,13 +9,16 @@ use std::{
 
 use jiff::Timestamp;
 use kamil_ledger::{Frontier, Hash, SignedNote, TaskProof, Tree};
-use kamil_protocol::{NodeId, TaskId, event::TaskEvent};
+use kamil_protocol::{
+    NodeId, TaskId,
+    event::{EventRecord, TaskEvent},
+};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{Head, JournalError};
-use crate::tool_set::ToolSet;
+use crate::{replay::History, tool_set::ToolSet};
 
 /// How long an orchestrator that is ending may take to let go of the journal.
 const LOCK_PATIENCE: Duration = Duration::from_millis(1_500);
@@ -148,6 +151,30 @@ pub(super) fn records_of(connection: &Connection, task: TaskId) -> Result<Vec<St
     Ok(records)
 }
 
+/// All that a task's decisions went by.
+pub(super) fn history(connection: &Connection, task: TaskId) -> Result<History, JournalError> {
+    let records = events_of(connection, task)?;
+    let origin = match records.first().map(|record| &record.event) {
+        Some(TaskEvent::TaskCreated { forked_from: Some(from), .. }) => events_of(connection, from.task)?,
+        _ => Vec::new(),
+    };
+    let digests: Vec<String> =
+        records.iter().filter_map(|record| record.event.tool_set()).map(str::to_owned).collect();
+    let tools = tools_of(connection, &digests)?.iter().map(|set| set.body().to_owned()).collect();
+    Ok(History { records, tools, origin })
+}
+
+fn events_of(connection: &Connection, task: TaskId) -> Result<Vec<EventRecord>, JournalError> {
+    let records = records_of(connection, task)?.into_iter();
+    let event = |record: StoredRecord| EventRecord {
+        seq: record.seq,
+        task: record.task,
+        at: record.at,
+        event: record.event,
+    };
+    Ok(records.map(event).collect())
+}
+
 /// Keeps tools under their digest, once.
 pub(super) fn keep_tools(connection: &Connection, tools: &ToolSet) -> Result<(), JournalError> {
     let mut insert =
@@ -165,7 +192,8 @@ pub(super) fn tools_of(
     let mut sets = Vec::with_capacity(digests.len());
     for digest in digests {
         let body: Option<String> = select.query_row(params![digest], |row| row.get(0)).optional()?;
-        sets.extend(body.and_then(|body| ToolSet::kept(digest, &body)).map(Arc::new));
+        let set = body.and_then(|body| ToolSet::read(&body));
+        sets.extend(set.filter(|set| set.digest() == digest).map(Arc::new));
     }
     Ok(sets)
 }

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use kamil_ledger::{Audit, Checkpoint, Frontier, Hash, VerifierKey, leaf_hash};
-use kamil_protocol::log::VerifyReport;
+use kamil_protocol::{TaskId, log::VerifyReport};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{JournalError, schema};
-use crate::tool_set::digest;
+use super::{JournalError, schema, store};
+use crate::{replay::History, tool_set::digest};
 
 /// A journal of at most this many records is read in full at every start.
 const FULL_AUDIT_RECORDS: u64 = 20_000;
@@ -31,6 +31,15 @@ pub fn verify(path: &Path, key: &VerifierKey) -> Result<VerifyReport, JournalErr
     }
     report.ok = report.findings.is_empty();
     Ok(report)
+}
+
+/// All that a task's decisions went by, from the journal in this file; no records if there is no such task. It works while an
+/// orchestrator runs, and without one.
+///
+/// # Errors
+/// [`JournalError`] if the file or a record cannot be read.
+pub fn history(path: &Path, task: TaskId) -> Result<History, JournalError> {
+    store::history(&schema::open_read_only(path)?, task)
 }
 
 /// Checks the journal in this file against the key of this home.

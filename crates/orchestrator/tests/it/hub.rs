@@ -4,10 +4,11 @@ use std::{path::PathBuf, time::Duration};
 
 use futures::StreamExt as _;
 use kamil_node::{Client, Home, Method, NodeOptions, RunningNode, SseEvent};
-use kamil_orchestrator::{OrchestratorOptions, start};
+use kamil_orchestrator::{History, OrchestratorOptions, start};
 use kamil_protocol::{
     Problem, TaskId,
     event::{Delta, EventRecord, TaskEvent},
+    replay::ReplayReport,
     task::{StepDoc, StepKind, StepSpec, StepStatus, TaskAccepted, TaskDoc, TaskRequest},
 };
 use serde_json::{Value, json};
@@ -101,8 +102,21 @@ impl Hub {
         }
     }
 
+    /// Waits for the end. Whatever the task was like, its records alone must lead to the same decisions again.
     pub(crate) async fn ended(&self, id: TaskId) -> TaskDoc {
-        self.until(id, |task| task.status.is_final()).await
+        let task = self.until(id, |task| task.status.is_final()).await;
+        let report = self.replay(id).await;
+        assert!(report.same, "{report:#?}");
+        task
+    }
+
+    pub(crate) async fn replay(&self, id: TaskId) -> ReplayReport {
+        self.client.get(&format!("/v1/tasks/{id}/replay")).await.unwrap()
+    }
+
+    /// What the journal has of a task.
+    pub(crate) fn history(&self, id: TaskId) -> History {
+        kamil_orchestrator::journal::history(&self.journal(), id).unwrap()
     }
 
     /// All of a task's event stream, from after `last`.

@@ -17,7 +17,7 @@ use crate::{
     stand_in::{Boxed, Script, StandIn, says, tool},
 };
 
-const REQUEST: &str = "Calculate 12 * 34 with the calculator";
+pub(crate) const REQUEST: &str = "Calculate 12 * 34 with the calculator";
 
 fn calculator() -> ToolDescriptor {
     let mut calculator = tool("calc.evaluate", SideEffect::Pure, true);
@@ -35,7 +35,7 @@ fn calculator() -> ToolDescriptor {
     calculator
 }
 
-async fn with_calculator(hub: &Hub) -> (StandIn, Arc<AtomicUsize>) {
+pub(crate) async fn with_calculator(hub: &Hub) -> (StandIn, Arc<AtomicUsize>) {
     let runs = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&runs);
     let execute = move |_| -> Boxed<_> {
@@ -46,12 +46,12 @@ async fn with_calculator(hub: &Hub) -> (StandIn, Arc<AtomicUsize>) {
 }
 
 /// Whether the model is asked for a plan, and not for the answer: only an answer is streamed.
-fn wants_plan(request: &ReasonRequest) -> bool {
+pub(crate) fn wants_plan(request: &ReasonRequest) -> bool {
     !request.stream
 }
 
 /// A model that writes no valid plan, ever; what it is asked is noted.
-fn hopeless(
+pub(crate) fn hopeless(
     asked: &Arc<Mutex<Vec<ReasonRequest>>>,
 ) -> impl Fn(ReasonRequest) -> Boxed<Result<Script, kamil_protocol::Problem>> + use<> {
     let asked = Arc::clone(asked);
