@@ -33,13 +33,15 @@ fn main() {
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
-    let text = include_str!("../tests/recorded.jsonl");
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recorded.jsonl")).unwrap();
     let tasks: Vec<Recorded> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for Recorded { name, history, .. } in &tasks {
         let bytes: usize = history.records.iter().map(bytes).sum();
         let kept: usize = history.tools.iter().map(String::len).sum();
         let records = history.records.len();
-        println!("{name}: {records} records, {bytes} bytes, beside {kept} bytes of tools that all tasks share");
+        println!(
+            "{name}: {records} records, {bytes} bytes, beside {kept} bytes of tools that all tasks share"
+        );
     }
     let folded = rate(&tasks, |recorded| {
         let events = recorded.history.records.iter().map(|record| (record.at, &record.event));

@@ -13,7 +13,7 @@ use kamil_protocol::{
 };
 use serde_json::Value;
 
-use super::decision::{self, Known, Report, exact};
+use super::decision::{self, Known, exact};
 use crate::tool_set::ToolSet;
 
 /// What a fork begins with.
