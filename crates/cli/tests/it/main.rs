@@ -19,6 +19,7 @@ mod openapi;
 mod questions;
 mod real_model;
 mod refusals;
+mod replays;
 mod restart;
 mod scripted_llm;
 mod tools;
