@@ -22,7 +22,7 @@ fn a_task_with_real_tools_and_real_memory_is_decided_as_it_was() {
     let kamil = trained(&llm);
     // The second request goes by what memory recalls of the first.
     kamil.run(&["ask", "What did I train last time, and how good was it?"]).succeeded();
-    for task in kamil.run(&["tasks", "--json"]).succeeded().json()["items"].as_array().unwrap() {
+    for task in kamil.run(&["tasks", "--json"]).succeeded().json().as_array().unwrap() {
         let id = task["id"].as_str().unwrap();
         let report = kamil.run(&["replay", id, "--json"]).succeeded().json();
         assert_eq!(report["same"], true, "{report:#}");
