@@ -2,7 +2,7 @@
 
 use crate::binary::Kamil;
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 20] = [
     "up",
     "distributed",
     "ask",
