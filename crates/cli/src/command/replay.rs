@@ -34,7 +34,7 @@ pub(super) async fn run(context: &Context, flags: &ReplayFlags) -> Result<Exit, 
     };
     let text = read(&change.file)?;
     let hub = super::ask::connect(context, named, Services::all(Port::Any)).await?;
-    let exit = fork(context, &hub, flags, change, text).await;
+    let exit = fork(context, &hub, flags, change, &text).await;
     hub.close().await;
     exit
 }
@@ -78,7 +78,7 @@ async fn fork(
     hub: &Hub,
     flags: &ReplayFlags,
     change: &Change,
-    text: String,
+    text: &str,
 ) -> Result<Exit, Failure> {
     let origin = hub.find_task(&flags.task.task).await?;
     let before = hub.task(origin).await?;
@@ -125,7 +125,7 @@ async fn submit(hub: &Hub, origin: TaskId, request: &ForkRequest) -> Result<Task
 }
 
 /// What the file holds, as a result of this step: a text where a model writes it, else JSON.
-fn result(task: &TaskDoc, change: &Change, text: String) -> Result<Value, Failure> {
+fn result(task: &TaskDoc, change: &Change, text: &str) -> Result<Value, Failure> {
     let Some(step) = task.steps.iter().find(|step| step.id == change.step) else {
         let ids: Vec<&str> = task.steps.iter().map(|step| step.id.as_str()).collect();
         return Err(Failure::usage(format!("the task {} has no step `{}`", task.id, change.step))
@@ -134,7 +134,7 @@ fn result(task: &TaskDoc, change: &Change, text: String) -> Result<Value, Failur
     if matches!(step.kind, StepKind::Plan | StepKind::Reason | StepKind::Answer) {
         return Ok(Value::String(text.trim_end_matches('\n').to_owned()));
     }
-    serde_json::from_str(&text).map_err(|error| {
+    serde_json::from_str(text).map_err(|error| {
         Failure::usage(format!("{} is not JSON: {error}", change.file.display())).next(format!(
             "write the result of the step `{}` as `kamil trace {} --json` shows it",
             change.step, task.id
