@@ -32,6 +32,14 @@ pub(crate) enum Verdict {
 
 /// Judges a failed attempt. `lost` says that nobody told how the attempt ended: the connection broke or the lease ran out.
 pub(crate) fn judge(step: &Step, code: ErrorCode, class: RetryClass, lost: bool) -> Verdict {
+    let verdict = verdict(step, code, class, lost);
+    // Of an earlier attempt in doubt only the end of the tool itself tells, which its node has on record: not a refusal.
+    let settled = matches!(code, ErrorCode::ToolFailed | ErrorCode::DeadlineExceeded);
+    let in_doubt = class == RetryClass::Once && step.doubtful && !settled;
+    if verdict == Verdict::Fail && in_doubt { Verdict::Unknown } else { verdict }
+}
+
+fn verdict(step: &Step, code: ErrorCode, class: RetryClass, lost: bool) -> Verdict {
     if code == ErrorCode::OutcomeUnknown {
         return Verdict::Unknown;
     }

@@ -37,6 +37,8 @@ impl Chaos {
             tokio::time::sleep(self.random.millis(0, 2_500)).await;
             self.strike().await;
         }
+        // The last stroke has hit before the faults end.
+        tokio::time::sleep(Duration::from_millis(1)).await;
         self.set_right();
     }
 

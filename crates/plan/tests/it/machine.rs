@@ -165,6 +165,24 @@ fn what_must_run_once_is_left_to_the_person_when_nobody_can_tell() {
 }
 
 #[test]
+fn a_refusal_does_not_settle_an_earlier_attempt_in_doubt() {
+    let doubted = || {
+        let mut task = task(vec![spec("s1", StepKind::Tool, &[])]);
+        fail(&mut task, "s1", ErrorCode::NodeUnreachable, RetryClass::Once, true);
+        task
+    };
+    let mut refused = doubted();
+    fail(&mut refused, "s1", ErrorCode::InvalidArguments, RetryClass::Once, false);
+    assert_eq!(status(&refused, "s1"), StepStatus::OutcomeUnknown);
+    let mut told = doubted();
+    fail(&mut told, "s1", ErrorCode::ToolFailed, RetryClass::Once, false);
+    assert_eq!(status(&told, "s1"), StepStatus::Failed);
+    let mut stopped = doubted();
+    stopped.advance(AT, Input::Cancel { reason: "enough".to_owned() }).unwrap();
+    assert!(stopped.step(&id("s1")).unwrap().error.as_ref().unwrap().detail.contains("is not known"));
+}
+
+#[test]
 fn the_person_agrees_to_one_digest() {
     let mut task = task(vec![spec("s1", StepKind::Tool, &[])]);
     let attempt = start(&mut task, "s1");
