@@ -15,7 +15,7 @@ const MAX_TEMPERATURE: f32 = 2.0;
 const MAX_DEADLINE_MS: u64 = 24 * 60 * 60 * 1_000;
 const DEFAULT_DEADLINE_MS: u64 = 10 * 60 * 1_000;
 /// Tokens written at most, unless the request says otherwise.
-pub(crate) const DEFAULT_MAX_TOKENS: u32 = 512;
+pub(crate) use kamil_protocol::reason::DEFAULT_MAX_TOKENS;
 
 /// Refuses what no engine could answer, and says how long the rest may take.
 ///

@@ -17,8 +17,8 @@ use kamil_protocol::{
     node::{Heartbeat, RegisterNode, Registered, Role},
     replay::ReplayReport,
     task::{
-        ApprovalDecision, DEFAULT_DEADLINE_MS, ForkRequest, MAX_INPUT_BYTES, QueuePlace, TaskAccepted,
-        TaskRequest, TaskStatus, TaskSummary, WaitingStep,
+        ApprovalDecision, DEFAULT_DEADLINE_MS, ForkRequest, MAX_INPUT_BYTES, MOST_TOKENS_OUT, QueuePlace,
+        TaskAccepted, TaskRequest, TaskStatus, TaskSummary, WaitingStep,
     },
 };
 use kamil_protocol::{StepId, task::TaskDoc};
@@ -536,6 +536,11 @@ impl Hub {
             return invalid(format!(
                 "`deadline_ms` is {deadline}; {LEAST_DEADLINE_MS} to {MOST_DEADLINE_MS} are allowed."
             ));
+        }
+        if let Some(tokens) = request.max_tokens_out
+            && !(1..=MOST_TOKENS_OUT).contains(&tokens)
+        {
+            return invalid(format!("`max_tokens_out` is {tokens}; 1 to {MOST_TOKENS_OUT} are allowed."));
         }
         if request.direct && request.steps.is_some() {
             return invalid("`direct` and `steps` exclude each other.".to_owned());

@@ -9,6 +9,7 @@ mod gate;
 mod grammar;
 mod keep;
 mod ladder;
+mod numbering;
 mod planning;
 mod rules;
 mod signature;
@@ -28,6 +29,7 @@ pub use answer::{answer_request, reason_request};
 pub use gate::{Gate, gate};
 pub use keep::memories;
 pub use ladder::{Rung, fits_tools, next_rung, read, without_model};
+pub use numbering::going_on;
 pub use planning::plan_request;
 pub use rules::specialization;
 pub use tidy::Plan;
@@ -41,6 +43,8 @@ pub struct Context<'a> {
     pub tools: &'a [ToolDescriptor],
     /// What memory knows, if it was asked.
     pub recall: Option<&'a RecallReply>,
+    /// What ran before a new plan is made, and how it ended; empty for a first plan and for anything else.
+    pub results: &'a [StepResult<'a>],
     /// The moment of asking.
     pub now: Timestamp,
 }

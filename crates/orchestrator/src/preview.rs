@@ -30,7 +30,7 @@ pub(crate) async fn preview(hub: &Hub, asked: PlanPreviewRequest) -> Result<Plan
     hub.check(&asked.request)?;
     let registered = hub.registry.tools();
     let tools = asked.tools.as_deref().unwrap_or(&registered);
-    let ctx = Context { request: &asked.request, tools, recall: None, now: hub.now() };
+    let ctx = Context { request: &asked.request, tools, recall: None, results: &[], now: hub.now() };
     let mut told = PlanPreviewReply::default();
     if planner::gate(&ctx) == Gate::Direct {
         return Ok(told);

@@ -223,6 +223,11 @@ impl<'a> Replay<'a> {
                 if self.find(step)?.status == StepStatus::Ready =>
             {
                 match self.prepare(record, step)? {
+                    // A model was chosen that may not write any more.
+                    Ok(prepared) if self.task.tokens_left() == 0 && prepared.max_tokens().is_some() => {
+                        let nowhere = (NodeId::from_uuid(Uuid::nil()), None);
+                        Ok(self.placed(prepared, nowhere, &Placement::default(), None, false))
+                    }
                     Ok(_) => Err(Difference::refused(self.done, &format!("step `{step}` can start"))),
                     Err(input) => Ok(input),
                 }
@@ -293,6 +298,7 @@ impl<'a> Replay<'a> {
             node,
             model: model.map(str::to_owned),
             effect,
+            max_tokens: prepared.max_tokens(),
             lease_ms: prepared.lease_ms,
             placement: placement.clone(),
             request_digest: digested.then(|| prepared.digest()),
@@ -328,6 +334,7 @@ impl<'a> Replay<'a> {
             node: found.node.unwrap_or(NodeId::from_uuid(Uuid::nil())),
             model: None,
             effect: Some(effect),
+            max_tokens: None,
             lease_ms: 0,
             placement: Placement::default(),
             request_digest: None,

@@ -11,6 +11,7 @@ use kamil_protocol::{
 use serde_json::Value;
 
 use crate::{
+    budget::MAX_RETRIES,
     failure::{RetryClass, Verdict, judge},
     reference::ReferenceError,
     step::Step,
@@ -55,6 +56,8 @@ pub enum Input {
         model: Option<String>,
         /// What the tool may change, as far as it is known: for a tool step, nothing counts as `external`.
         effect: Option<SideEffect>,
+        /// Most tokens that the model is wanted to write, for steps of an LLM node.
+        max_tokens: Option<u32>,
         /// The node has this long.
         lease_ms: u64,
         /// Why there.
@@ -263,11 +266,26 @@ impl Task {
             return Err(Rejection::Ended);
         }
         match input {
-            Input::Placed { step, node, model, effect, lease_ms, placement, request_digest, degraded } => {
+            Input::Placed {
+                step,
+                node,
+                model,
+                effect,
+                max_tokens,
+                lease_ms,
+                placement,
+                request_digest,
+                degraded,
+            } => {
                 let found = self.standing(&step, StepStatus::Ready)?;
                 let effect =
                     (found.spec.kind == StepKind::Tool).then(|| effect.unwrap_or(SideEffect::External));
                 let attempt = found.attempt + 1;
+                let max_tokens = match max_tokens.map(|wanted| self.grant(found, wanted)) {
+                    None => None,
+                    Some(Ok(granted)) => Some(granted),
+                    Some(Err(instead)) => return Ok(instead),
+                };
                 match effect.map_or(Ok(None), |effect| self.unapproved(found, effect)) {
                     Ok(None) => {}
                     Ok(Some(request)) => return Ok(vec![TaskEvent::ApprovalRequested { step, request }]),
@@ -279,6 +297,7 @@ impl Task {
                     node,
                     model,
                     effect,
+                    max_tokens,
                     lease_ms,
                     placement,
                     request_digest,
@@ -394,7 +413,11 @@ impl Task {
         if !given_up {
             self.attempting(&step, attempt)?;
         }
-        let verdict = if given_up { Verdict::Fail } else { judge(found, error.code, class, lost) };
+        let verdict = if given_up {
+            Verdict::Fail
+        } else {
+            judge(found, error.code, class, lost, self.retries < MAX_RETRIES)
+        };
         match verdict {
             Verdict::Retry => {
                 let failed = TaskEvent::StepFailed { step, attempt, error, retry: true, lost, refused };
@@ -483,6 +506,24 @@ impl Task {
             failed(step.id().clone(), step.attempt, error, true)
         });
         interrupted.collect()
+    }
+
+    /// How many tokens a model may write for a step, or what happens instead: while others write, the step waits for what they leave.
+    fn grant(&self, step: &Step, wanted: u32) -> Result<u32, Vec<TaskEvent>> {
+        let left = self.tokens_left();
+        if left > 0 {
+            return Ok(wanted.min(u32::try_from(left).unwrap_or(u32::MAX)));
+        }
+        let id = step.id().clone();
+        let others =
+            self.steps.iter().any(|other| other.status == StepStatus::Running && other.granted.is_some());
+        if !others {
+            let error = self.out_of_tokens();
+            return Err(vec![failed(id, 0, error, false)]);
+        }
+        let reason = "What is left of the task's tokens is reserved for steps that are running.".to_owned();
+        let told = step.waiting.as_ref() == Some(&reason);
+        Err(if told { Vec::new() } else { vec![TaskEvent::StepWaiting { step: id, reason }] })
     }
 
     fn find(&self, id: &StepId) -> Result<&Step, Rejection> {

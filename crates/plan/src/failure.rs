@@ -30,16 +30,23 @@ pub(crate) enum Verdict {
     Unknown,
 }
 
-/// Judges a failed attempt. `lost` says that nobody told how the attempt ended: the connection broke or the lease ran out.
-pub(crate) fn judge(step: &Step, code: ErrorCode, class: RetryClass, lost: bool) -> Verdict {
-    let verdict = verdict(step, code, class, lost);
+/// Judges a failed attempt. `lost` says that nobody told how the attempt ended: the connection broke or the lease ran out;
+/// `retries_left`, whether the task may try anything again.
+pub(crate) fn judge(
+    step: &Step,
+    code: ErrorCode,
+    class: RetryClass,
+    lost: bool,
+    retries_left: bool,
+) -> Verdict {
+    let verdict = verdict(step, code, class, lost, retries_left);
     // Of an earlier attempt in doubt only the end of the tool itself tells, which its node has on record: not a refusal.
     let settled = matches!(code, ErrorCode::ToolFailed | ErrorCode::DeadlineExceeded);
     let in_doubt = class == RetryClass::Once && step.doubtful && !settled;
     if verdict == Verdict::Fail && in_doubt { Verdict::Unknown } else { verdict }
 }
 
-fn verdict(step: &Step, code: ErrorCode, class: RetryClass, lost: bool) -> Verdict {
+fn verdict(step: &Step, code: ErrorCode, class: RetryClass, lost: bool, retries_left: bool) -> Verdict {
     if code == ErrorCode::OutcomeUnknown {
         return Verdict::Unknown;
     }
@@ -51,11 +58,15 @@ fn verdict(step: &Step, code: ErrorCode, class: RetryClass, lost: bool) -> Verdi
             return if step.busy + 1 < MAX_BUSY_REPLIES { Verdict::Retry } else { Verdict::Fail };
         }
         ErrorCode::PlanInvalid if step.spec.kind == StepKind::Plan => {
-            return if step.invalid + 1 < MAX_PLAN_REPLIES { Verdict::Retry } else { Verdict::Fail };
+            return if retries_left && step.invalid + 1 < MAX_PLAN_REPLIES {
+                Verdict::Retry
+            } else {
+                Verdict::Fail
+            };
         }
         _ => {}
     }
-    let attempts_left = step.failures + 1 < MAX_ATTEMPTS;
+    let attempts_left = retries_left && step.failures + 1 < MAX_ATTEMPTS;
     let ambiguous = lost || matches!(code, ErrorCode::Internal | ErrorCode::BadGateway);
     if class == RetryClass::Once && ambiguous {
         return if attempts_left { Verdict::Retry } else { Verdict::Unknown };

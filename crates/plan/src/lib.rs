@@ -10,6 +10,7 @@
 //! The same events in give the same state, and the same input the same decision: replay is exact.
 
 mod arguments;
+mod budget;
 mod checks;
 mod condition;
 mod decide;
@@ -25,6 +26,7 @@ mod settle;
 mod step;
 mod task;
 
+pub use budget::{MAX_PLANS, MAX_RETRIES};
 pub use decide::{DEADLINE_PASSED, Growth, Input, Rejection, StepOutput};
 pub use failure::{MAX_ATTEMPTS, MAX_BUSY_REPLIES, MAX_PLAN_REPLIES, RetryClass};
 pub use graph::PlanError;

@@ -25,7 +25,7 @@ pub enum Effect {
 
 impl Task {
     /// The events that follow from the state alone: steps that can never run or whose condition does not hold, the items and the
-    /// results of steps that run over a list, and the end of the task.
+    /// results of steps that run over a list, a new plan where one failed, and the end of the task.
     #[must_use]
     pub fn settle(&self) -> Vec<TaskEvent> {
         if self.ended.is_some() {
@@ -42,6 +42,9 @@ impl Task {
         // One at a time: each takes of the room that is left in the graph.
         if let Some(events) = self.steps.iter().find_map(|step| self.map_turn(step)) {
             return events;
+        }
+        if let Some(event) = self.another_plan() {
+            return vec![event];
         }
         if self.steps.iter().all(|step| step.status.is_final()) {
             vec![self.completion()]

@@ -68,6 +68,8 @@ pub struct Step {
     pub(crate) dependencies: Vec<usize>,
     /// For a step that runs over a list, once that is there: the places of its items' steps, in the order of the items.
     pub(crate) items: Vec<usize>,
+    /// Tokens that its model may write in the attempt that runs.
+    pub(crate) granted: Option<u32>,
     pub(crate) failures: u32,
     pub(crate) busy: u32,
     pub(crate) invalid: u32,
@@ -107,6 +109,7 @@ impl Step {
             tokens_out: None,
             dependencies,
             items: Vec::new(),
+            granted: None,
             failures: 0,
             busy: 0,
             invalid: 0,
@@ -142,6 +145,12 @@ impl Step {
         if refused.another.is_some() {
             self.taken_over_by.clone_from(&refused.another);
         }
+    }
+
+    /// Tokens that its model may write in the attempt that runs, for steps of an LLM node.
+    #[must_use]
+    pub const fn granted(&self) -> Option<u32> {
+        self.granted
     }
 
     pub(crate) fn fail(&mut self, at: Timestamp, error: &StepError, retry: bool) {

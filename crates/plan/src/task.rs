@@ -45,6 +45,9 @@ pub enum FoldError {
     /// The task ended while a step had not.
     #[error("the task ended before step `{0}` did")]
     EndTooEarly(StepId),
+    /// The step's model might write more than is left of the task's budget.
+    #[error("step `{0}` started with more tokens than the task has left")]
+    OverBudget(StepId),
     /// The steps are others than their digest tells.
     #[error("the plan of step `{0}` is another than its digest tells")]
     OtherPlan(StepId),
@@ -78,6 +81,8 @@ pub struct Task {
     pub(crate) forked_from: Option<ForkedFrom>,
     pub(crate) cancelled: Option<String>,
     pub(crate) ended: Option<Ended>,
+    pub(crate) retries: u32,
+    pub(crate) tokens_spent: u64,
 }
 
 impl Task {
@@ -99,6 +104,8 @@ impl Task {
             forked_from: forked_from.clone(),
             cancelled: None,
             ended: None,
+            retries: 0,
+            tokens_spent: 0,
         })
     }
 
@@ -245,7 +252,10 @@ impl Task {
 
     fn apply_to_step(&mut self, at: Timestamp, event: &TaskEvent) -> Result<(), FoldError> {
         match event {
-            TaskEvent::StepStarted { step, attempt, node, model, placement, effect, .. } => {
+            TaskEvent::StepStarted { step, attempt, node, model, placement, effect, max_tokens, .. } => {
+                if max_tokens.is_some_and(|granted| u64::from(granted) > self.tokens_left()) {
+                    return Err(FoldError::OverBudget(step.clone()));
+                }
                 if let (Some(effect), Some(step)) = (effect, self.step(step))
                     && !matches!(self.unapproved(step, *effect), Ok(None))
                 {
@@ -259,6 +269,7 @@ impl Task {
                 step.attempt = *attempt;
                 step.node = Some(*node);
                 step.model.clone_from(model);
+                step.granted = *max_tokens;
                 step.placement = Some(Arc::new(placement.clone()));
                 step.started_at = Some(at);
                 step.waiting = None;
@@ -298,12 +309,17 @@ impl Task {
                 step.enforced.clone_from(enforced);
                 (step.tokens_in, step.tokens_out) = (*tokens_in, *tokens_out);
                 (step.error, step.ended_at) = (None, Some(at));
+                let written = tokens_out.or(step.granted.take()).unwrap_or(0);
+                step.granted = None;
+                self.tokens_spent += u64::from(written);
             }
             TaskEvent::StepFailed { step, attempt, error, retry, refused, .. } => {
-                let step = self.failed(at, step, *attempt, error, *retry)?;
+                let failed = self.failed(at, step, *attempt, error, *retry)?;
                 if let Some(refused) = refused {
-                    step.refuse(refused);
+                    failed.refuse(refused);
                 }
+                let place = self.place(step)?;
+                self.count_failure(place, error.code, *retry);
             }
             TaskEvent::StepOutcomeUnknown { step, attempt, reason, .. } => {
                 let step = self.in_status(step, "doubt", &[StepStatus::Running, StepStatus::Ready])?;
@@ -396,7 +412,10 @@ impl Task {
         }
         let plan_labels = self.plan_labels(cause);
         let list = cause.map(|cause| self.place(cause)).transpose()?;
-        let list = list.filter(|place| self.steps[*place].spec.for_each.is_some());
+        // A list that failed may be the cause of a new plan as well.
+        let items = specs.iter().all(|spec| spec.kind != StepKind::Plan);
+        let list = list.filter(|place| items && self.steps[*place].spec.for_each.is_some());
+        let mut plans_left = self.plans_left();
         let mut all: Vec<&StepId> = self.steps.iter().map(Step::id).collect();
         for spec in specs {
             let refuse = |reason| FoldError::CannotAdd { step: spec.id.clone(), reason };
@@ -406,6 +425,10 @@ impl Task {
             if all.len() == MAX_STEPS {
                 return Err(refuse("the graph is full"));
             }
+            if spec.kind == StepKind::Plan && plans_left == 0 {
+                return Err(refuse("the task has as many plans as it may have"));
+            }
+            plans_left -= usize::from(spec.kind == StepKind::Plan);
             if list.is_some_and(|place| !self.expects_items(place)) {
                 return Err(refuse("the list it is an item of does not wait for items"));
             }
@@ -425,9 +448,28 @@ impl Task {
             self.steps[place].items = items.clone().collect();
             // It ends after its items, and what went into them goes into its output.
             self.steps[place].dependencies.extend(items);
+        } else if cause.is_some() {
+            self.defer_answer(&added);
         }
         self.steps.extend(added);
         Ok(())
+    }
+
+    /// The answer comes last: it waits for what is planned after it was, unless it has been started.
+    fn defer_answer(&mut self, added: &[Step]) {
+        let first = self.steps.len();
+        let kinds = [StepKind::Plan, StepKind::Tool, StepKind::Reason];
+        let planned = added.iter().enumerate().filter(|(_, step)| kinds.contains(&step.spec.kind));
+        let planned: Vec<usize> = planned.map(|(place, _)| first + place).collect();
+        let open = [StepStatus::Pending, StepStatus::Ready];
+        for step in &mut self.steps {
+            if step.spec.kind == StepKind::Answer && step.attempt == 0 && open.contains(&step.status) {
+                step.dependencies.extend(&planned);
+                if !planned.is_empty() {
+                    (step.status, step.waiting) = (StepStatus::Pending, None);
+                }
+            }
+        }
     }
 
     /// Labels on what a step's result makes others do.

@@ -125,6 +125,9 @@ pub enum TaskEvent {
         /// What the tool may change, for steps that run one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         effect: Option<SideEffect>,
+        /// Most tokens that the model may write, for steps of an LLM node: what was wanted, or what is left of the task's budget.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_tokens: Option<u32>,
         /// The node has this long.
         lease_ms: u64,
         /// Why there.

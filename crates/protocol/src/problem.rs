@@ -91,6 +91,8 @@ codes! {
     PlanInvalid = "plan_invalid", 422, "The plan is not valid";
     /// The prompt does not fit into the model's context.
     ContextExceeded = "context_exceeded", 422, "The request does not fit into the model's context";
+    /// The task has used up what it may use.
+    BudgetExceeded = "budget_exceeded", 422, "The task's budget is used up";
     /// The model file cannot be loaded.
     ModelUnusable = "model_unusable", 422, "The model cannot be loaded";
     /// The tool ran and failed.

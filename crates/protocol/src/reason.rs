@@ -39,6 +39,9 @@ impl ChatMessage {
     }
 }
 
+/// Tokens that a model writes at most unless a request says how many.
+pub const DEFAULT_MAX_TOKENS: u32 = 512;
+
 /// How tokens are chosen.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -21,6 +21,10 @@ pub use crate::label::{Labels, Source, Trust};
 pub const MAX_INPUT_BYTES: usize = 64 * 1024;
 /// A task is given up this long after it was made, unless it says otherwise.
 pub const DEFAULT_DEADLINE_MS: u64 = 3_600_000;
+/// Tokens that models may write for a task unless it says how many.
+pub const DEFAULT_MAX_TOKENS_OUT: u32 = 65_536;
+/// Most tokens that a task may let models write.
+pub const MOST_TOKENS_OUT: u32 = 10_000_000;
 /// Most steps that a task's graph may ever hold.
 pub const MAX_STEPS: usize = 64;
 
@@ -51,6 +55,10 @@ pub struct TaskRequest {
     /// Answer at once: no recall, no plan, no remembering.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub direct: bool,
+    /// Most tokens that models may write for the task, over all its steps; 1 to 10,000,000, default 65,536, or `sampling.max_tokens` if
+    /// that is more. When they are used up, the task fails with `budget_exceeded`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens_out: Option<u32>,
     /// The task is given up this long after it was made; 1 s to 24 h, default 1 h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,

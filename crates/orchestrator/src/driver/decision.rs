@@ -78,6 +78,7 @@ impl Known {
             request: task.request(),
             tools: self.tools(),
             recall: self.recall.as_ref(),
+            results: &[],
             now: task.created_at(),
         }
     }
@@ -137,7 +138,7 @@ pub(crate) fn begin(
 ) -> Vec<TaskEvent> {
     request.steps.as_deref_mut().into_iter().flatten().for_each(exact_step);
     let offers = offers(&request, tools, memory);
-    let ctx = Context { request: &request, tools, recall: None, now: at };
+    let ctx = Context { request: &request, tools, recall: None, results: &[], now: at };
     let first = growth::first_steps(&ctx, memory);
     Task::begin(request, idempotency_key, offers, exact_steps(first))
 }
@@ -189,10 +190,11 @@ pub(crate) fn follow(
 /// # Errors
 /// For a plan: what is wrong with it, in words for the model.
 pub(crate) fn growth_of(known: &Known, task: &Task, step: &Step, output: &Value) -> Result<Growth, String> {
-    let ctx = known.context_of(task, step.spec.kind);
+    let results = growth::seen_by(task, step.spec.kind);
+    let ctx = Context { results: &results, ..known.context_of(task, step.spec.kind) };
     let text = output.as_str().unwrap_or_default();
     let growth = match step.spec.kind {
-        StepKind::Plan => growth::after_plan(&ctx, task, text)?,
+        StepKind::Plan => growth::after_plan(&ctx, task, step.id(), text)?,
         StepKind::Recall => {
             let reply: Option<RecallReply> = serde_json::from_value(output.clone()).ok();
             let ctx = Context { recall: reply.as_ref(), ..ctx };
@@ -232,7 +234,7 @@ fn otherwise(known: &Known, task: &Task, step: &Step, why: &str) -> Growth {
     let ctx = known.context_of(task, step.spec.kind);
     exact_growth(match step.spec.kind {
         StepKind::Recall => growth::after_recall(&ctx, task),
-        StepKind::Plan => growth::without_plan(&ctx, task, why.trim_end_matches('.')),
+        StepKind::Plan => growth::without_plan(&ctx, task, step.id(), why.trim_end_matches('.')),
         _ => Growth::default(),
     })
 }

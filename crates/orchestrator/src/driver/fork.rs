@@ -95,7 +95,8 @@ fn keep(step: &Step) -> TaskEvent {
 /// Whether the step is one of those that run over a list.
 fn is_item(task: &Task, step: &Step) -> bool {
     let list = step.cause.as_ref().and_then(|cause| task.step(cause));
-    list.is_some_and(|list| list.spec.for_each.is_some())
+    // A list that failed may have called for a new plan.
+    step.spec.kind != StepKind::Plan && list.is_some_and(|list| list.spec.for_each.is_some())
 }
 
 /// What a step changes when it runs, if it changes something.

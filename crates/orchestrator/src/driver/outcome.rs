@@ -5,7 +5,7 @@ use std::time::Duration;
 use kamil_protocol::{
     ErrorCode, MAX_OUTPUT_BYTES, Problem, StepId,
     memory::RecallReply,
-    reason::ReasonReply,
+    reason::{Finish, ReasonReply},
     task::{ApprovalRequest, StepError, StepKind},
 };
 use serde_json::{Value, json};
@@ -32,7 +32,10 @@ impl Driver {
             self.refresh_tools();
         }
         let report = match outcome {
-            Outcome::Replied(NodeReply::Reasoned(reply)) => self.reasoned(kind, *reply),
+            Outcome::Replied(NodeReply::Reasoned(reply)) => match self.cut(&step, &reply) {
+                Some(error) => Report::Failed { error, lost: false },
+                None => self.reasoned(kind, *reply),
+            },
             Outcome::Replied(NodeReply::Executed(reply)) => Report::Result {
                 output: bounded(reply.output),
                 labels: Some(reply.labels),
@@ -57,6 +60,13 @@ impl Driver {
         if let Some(input) = input {
             self.advance(input);
         }
+    }
+
+    /// Why a text is no result that ends where the task's tokens did.
+    fn cut(&self, step: &StepId, reply: &ReasonReply) -> Option<StepError> {
+        let granted = self.task.step(step)?.granted();
+        let cut = reply.finish == Finish::Length && granted == Some(reply.usage.tokens_out);
+        (cut && self.task.tokens_left() == 0).then(|| self.task.out_of_tokens())
     }
 
     fn reasoned(&self, kind: StepKind, reply: ReasonReply) -> Report {

@@ -171,11 +171,14 @@ impl Driver {
         let chosen = decision.placement.chosen.clone()?;
         let splice = self.splice(&prepared, chosen.model.as_deref());
         let prepared = prepared.aimed_at(chosen.model.as_deref());
+        let mut prepared = prepared;
+        prepared.limit(self.task.tokens_left());
         let placed = Input::Placed {
             step: prepared.step.clone(),
             node: chosen.node,
             model: chosen.model.clone(),
             effect: self.effect_of(&prepared.step, chosen.node),
+            max_tokens: prepared.max_tokens(),
             lease_ms: prepared.lease_ms,
             placement: decision.placement,
             request_digest: Some(prepared.digest()),
@@ -188,7 +191,7 @@ impl Driver {
         if let Some(splice) = splice {
             self.advance(splice);
         }
-        // Where the person is asked first, nothing runs yet.
+        // Where the person is asked first, or the task's tokens are used up, nothing runs.
         let step = self.task.step(&prepared.step).filter(|step| step.status == StepStatus::Running)?;
         let number = step.attempt;
         let (hub, feed) = (Arc::clone(&self.hub), Arc::clone(&self.live.feed));

@@ -5,13 +5,13 @@ use kamil_protocol::{
     ErrorCode, StepId,
     memory::{RecallReply, RecallRequest, RememberRequest},
     placement::StepNeeds,
-    reason::ReasonRequest,
+    reason::{DEFAULT_MAX_TOKENS, ReasonRequest},
     task::{Source, StepError, StepKind, StepStatus},
     tool::{ExecuteRequest, SideEffect, ToolDescriptor},
 };
 use serde_json::Value;
 
-use super::labelling;
+use super::{growth, labelling};
 use crate::{
     link::NodeRequest,
     planner::{self, Context, StepResult},
@@ -68,6 +68,24 @@ impl Prepared {
     }
 }
 
+impl Prepared {
+    /// Most tokens that the model is wanted to write; none if no model is asked.
+    pub(super) fn max_tokens(&self) -> Option<u32> {
+        let NodeRequest::Reason(request) = &self.request else { return None };
+        Some(request.sampling.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS))
+    }
+
+    /// Has the model write no more than is left of the task's tokens.
+    pub(super) fn limit(&mut self, left: u64) {
+        let most = u32::try_from(left).unwrap_or(u32::MAX);
+        if let NodeRequest::Reason(request) = &mut self.request
+            && (1..request.sampling.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS)).contains(&most)
+        {
+            request.sampling.max_tokens = Some(most);
+        }
+    }
+}
+
 /// Whether a tool may be run twice.
 pub(crate) fn class_of(tool: Option<&ToolDescriptor>) -> RetryClass {
     match tool {
@@ -110,7 +128,9 @@ pub(crate) fn prepare(
         }
     };
     let needs = needs(ctx, step, &request);
-    Ok(Some(Prepared { step: step.id().clone(), kind: step.spec.kind, needs, request, lease_ms }))
+    let mut prepared = Prepared { step: step.id().clone(), kind: step.spec.kind, needs, request, lease_ms };
+    prepared.limit(task.tokens_left());
+    Ok(Some(prepared))
 }
 
 fn descriptor<'a>(ctx: &Context<'a>, step: &Step) -> Option<&'a ToolDescriptor> {
@@ -169,7 +189,8 @@ fn reason(
         StepKind::Plan => {
             let previous = step.refused.as_ref();
             let previous = previous.map(|refused| (refused.reply.clone(), refused.reason.clone()));
-            planner::plan_request(ctx, previous.as_ref())
+            let results = growth::seen_by(task, StepKind::Plan);
+            planner::plan_request(&Context { results: &results, ..*ctx }, previous.as_ref())
         }
         StepKind::Answer => {
             let mut request = planner::answer_request(ctx, &results(task));

@@ -35,7 +35,11 @@ fn question(ctx: &Context<'_>, results: &[StepResult<'_>]) -> String {
         text.push_str(&passages(recall, 6, 700));
         text.push('\n');
     }
-    let done: Vec<String> = results.iter().filter_map(outcome).collect();
+    let named = |result: &StepResult<'_>| {
+        let line = outcome(result, MAX_RESULT_BYTES)?;
+        Some(format!("[{}] {line}", result.spec.id))
+    };
+    let done: Vec<String> = results.iter().filter_map(named).collect();
     if !done.is_empty() {
         text.push_str("Results of the steps that were run for this request:\n");
         text.push_str(&done.concat());
@@ -47,7 +51,8 @@ fn question(ctx: &Context<'_>, results: &[StepResult<'_>]) -> String {
     format!("{text}Request: {}", ctx.request.input)
 }
 
-fn outcome(result: &StepResult<'_>) -> Option<String> {
+/// What ran and what came of it, a line; of its output at most so many bytes.
+pub(super) fn outcome(result: &StepResult<'_>, most_bytes: usize) -> Option<String> {
     let what = match result.spec.kind {
         StepKind::Tool => format!(
             "{} {}",
@@ -58,12 +63,12 @@ fn outcome(result: &StepResult<'_>) -> Option<String> {
         _ => return None,
     };
     let outcome = match (result.status, result.output, result.error) {
-        (StepStatus::Succeeded, Some(Value::String(text)), _) => shorten(text, MAX_RESULT_BYTES).to_owned(),
-        (StepStatus::Succeeded, Some(output), _) => shorten(&output.to_string(), MAX_RESULT_BYTES).to_owned(),
+        (StepStatus::Succeeded, Some(Value::String(text)), _) => shorten(text, most_bytes).to_owned(),
+        (StepStatus::Succeeded, Some(output), _) => shorten(&output.to_string(), most_bytes).to_owned(),
         (_, _, Some(error)) => format!("FAILED: {}", error.detail),
         _ => "was not run".to_owned(),
     };
-    Some(format!("[{}] {}: {outcome}\n", result.spec.id, shorten(&what, 400)))
+    Some(format!("{}: {outcome}\n", shorten(&what, 400)))
 }
 
 /// The request of a `reason` step; `inputs` has its references resolved.

@@ -80,5 +80,5 @@ pub(super) fn asking(input: &str) -> TaskRequest {
 }
 
 pub(super) fn context<'a>(request: &'a TaskRequest, tools: &'a [ToolDescriptor]) -> Context<'a> {
-    Context { request, tools, recall: None, now: Timestamp::UNIX_EPOCH }
+    Context { request, tools, recall: None, results: &[], now: Timestamp::UNIX_EPOCH }
 }

@@ -3,7 +3,7 @@
 use kamil_plan::graph::{self, Author};
 use kamil_protocol::{task::StepSpec, tool::ToolDescriptor};
 
-use super::{Context, planning::parse_plan, rules::rule_based, tidy::Plan};
+use super::{Context, numbering::number_on, planning::parse_plan, rules::rule_based, tidy::Plan};
 
 /// Replies that one model may get wrong: the first and two repairs.
 const REPLIES_OF_ONE_MODEL: u32 = 3;
@@ -34,7 +34,8 @@ pub fn next_rung(replies: u32, another_model: bool) -> Rung {
 /// # Errors
 /// What is wrong with the plan, in words for the model.
 pub fn read(ctx: &Context<'_>, existing: &[&StepSpec], reply: &str) -> Result<Plan, String> {
-    let plan = parse_plan(ctx, reply)?;
+    let mut plan = parse_plan(ctx, reply)?;
+    number_on(existing, &mut plan.steps);
     graph::validate(Author::Planner, existing, &plan.steps, ctx.tools).map_err(|error| error.to_string())?;
     Ok(plan)
 }

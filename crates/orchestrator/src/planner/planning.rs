@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use kamil_protocol::reason::{ChatMessage, Constraint, ReasonRequest, Sampling, Speaker};
 
 use super::{
-    Context,
+    Context, MAX_RESULT_BYTES,
+    answer::outcome,
     calls::read_plan,
     conversation,
     demonstrations::demonstrations,
@@ -62,8 +63,9 @@ pub fn plan_request(ctx: &Context<'_>, previous: Option<&(String, String)>) -> R
         ));
     }
     let mut reason = request(messages, Sampling { max_tokens: Some(600), ..Sampling::default() });
-    reason.constraint =
-        Some(Constraint::Lark { grammar: plan_grammar(&signatures, MOST_STEPS, must_call(ctx)) });
+    reason.constraint = Some(Constraint::Lark {
+        grammar: plan_grammar(&signatures, MOST_STEPS, must_call(ctx) && ctx.results.is_empty()),
+    });
     reason
 }
 
@@ -199,8 +201,27 @@ fn question(ctx: &Context<'_>, signatures: &[Signature<'_>]) -> String {
             text.push_str(&format!("{} also takes {}.\n", signature.tool.name, unusual.join(", ")));
         }
     }
-    text.push_str(&format!("Request: {}\nPlan:", ctx.request.input.trim()));
+    text.push_str(&format!("Request: {}\n", ctx.request.input.trim()));
+    text.push_str(&so_far(ctx));
+    text.push_str("Plan:");
     text
+}
+
+/// What was called before a new plan is made. Its calls are not named: a new plan numbers its own from s1.
+fn so_far(ctx: &Context<'_>) -> String {
+    if ctx.results.is_empty() {
+        return String::new();
+    }
+    let share = MAX_RESULT_BYTES / ctx.results.len();
+    let lines: String = ctx
+        .results
+        .iter()
+        .filter_map(|result| outcome(result, share))
+        .map(|line| format!("- {line}"))
+        .collect();
+    format!(
+        "Calls made already, and what came of them:\n{lines}Plan only the calls that are still needed; take values from these results.\n"
+    )
 }
 
 #[cfg(test)]
@@ -208,7 +229,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::planner::fixture::{asking, context, tools};
+    use crate::planner::{
+        StepResult,
+        fixture::{asking, context, tools},
+    };
+    use kamil_protocol::task::{StepError, StepKind, StepSpec, StepStatus};
 
     fn last(request: &ReasonRequest) -> String {
         request.messages.last().unwrap().content.clone()
@@ -270,5 +295,53 @@ mod tests {
         };
         assert!(grammar("Write a haiku and save it to haiku.txt").contains("step1: \"s1 = \""));
         assert!(grammar("Write a haiku").contains("step1: \"answer\" | "));
+    }
+
+    #[test]
+    fn a_new_plan_is_shown_what_was_called_and_what_came_of_it() {
+        let tools = tools();
+        let request = asking("Read a.txt and calculate");
+        let spec = |tool: &str| StepSpec {
+            tool: Some(tool.to_owned()),
+            ..StepSpec::new("s1".parse().unwrap(), StepKind::Tool)
+        };
+        let (read, train) = (spec("file_ops.read"), spec("ml_tools.train"));
+        let output = serde_json::json!({"text": "x".repeat(50_000)});
+        let error = StepError {
+            code: kamil_protocol::ErrorCode::NotFound,
+            detail: "There is no `b.txt`.".to_owned(),
+            next_step: None,
+        };
+        let labels = kamil_plan::labels::person();
+        let results = [
+            StepResult {
+                spec: &read,
+                status: StepStatus::Succeeded,
+                output: Some(&output),
+                error: None,
+                labels: labels.clone(),
+            },
+            StepResult {
+                spec: &train,
+                status: StepStatus::Failed,
+                output: None,
+                error: Some(&error),
+                labels,
+            },
+        ];
+        let ctx = Context { results: &results, ..context(&request, &tools) };
+        let asked = plan_request(&ctx, None);
+        let told = &asked.messages.last().unwrap().content;
+        assert!(
+            told.contains("- file_ops.read {}: {\"text\":\"xxx")
+                && told.contains("- ml_tools.train {}: FAILED: There is no `b.txt`."),
+            "{told}"
+        );
+        assert!(told.len() < 9_000, "{}", told.len());
+        let Some(Constraint::Lark { grammar }) = asked.constraint else { panic!() };
+        assert!(
+            grammar.contains("step1: \"answer\" | "),
+            "nothing more may be needed, though a file is spoken of"
+        );
     }
 }

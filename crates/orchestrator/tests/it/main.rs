@@ -7,6 +7,7 @@ mod completions;
 mod failures;
 mod flow;
 mod forks;
+mod growing;
 mod hub;
 mod journals;
 mod planning;

@@ -19,7 +19,7 @@ use crate::{
 
 pub(crate) const REQUEST: &str = "Calculate 12 * 34 with the calculator";
 
-fn calculator() -> ToolDescriptor {
+pub(crate) fn calculator() -> ToolDescriptor {
     let mut calculator = tool("calc.evaluate", SideEffect::Pure, true);
     calculator.description = "Evaluates an arithmetic expression.".to_owned();
     calculator.arguments = json!({

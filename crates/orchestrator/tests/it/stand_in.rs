@@ -198,6 +198,7 @@ fn llm_router(reason: Reasoner) -> Router {
 
 async fn answer(State(reason): State<Reasoner>, Json(request): Json<ReasonRequest>) -> Response {
     let streamed = request.stream;
+    let most = request.sampling.max_tokens.map_or(usize::MAX, |most| most as usize);
     let model = request.model.clone().unwrap_or_default();
     let script = match reason(request).await {
         Ok(script) => script,
@@ -208,10 +209,12 @@ async fn answer(State(reason): State<Reasoner>, Json(request): Json<ReasonReques
         Script::Breaks(pieces) => (pieces, Some(true)),
         Script::Hangs(pieces) => (pieces, Some(false)),
     };
+    let cut = pieces.len() > most;
+    let pieces: Vec<String> = pieces.into_iter().take(most).collect();
     let reply = ReasonReply {
         model,
         text: pieces.concat(),
-        finish: Finish::Stop,
+        finish: if cut { Finish::Length } else { Finish::Stop },
         usage: Usage { tokens_in: 12, tokens_out: pieces.len() as u32, ..Usage::default() },
     };
     if !streamed {

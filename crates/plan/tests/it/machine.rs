@@ -27,19 +27,36 @@ pub(crate) fn start(task: &mut Task, step: &str) -> u32 {
 }
 
 pub(crate) fn start_as(task: &mut Task, step: &str, effect: Option<SideEffect>) -> u32 {
+    start_events(task, step, effect);
+    task.step(&id(step)).unwrap().attempt
+}
+
+pub(crate) fn start_events(task: &mut Task, step: &str, effect: Option<SideEffect>) -> Vec<TaskEvent> {
     let node = NodeId::from_uuid(Uuid::from_u128(1));
     let placed = Input::Placed {
         step: id(step),
         node,
         model: None,
         effect,
+        max_tokens: None,
         lease_ms: 1,
         placement: Placement::default(),
         request_digest: None,
         degraded: Vec::new(),
     };
-    task.advance(AT, placed).unwrap();
-    task.step(&id(step)).unwrap().attempt
+    task.advance(AT, placed).unwrap()
+}
+
+pub(crate) fn succeed_events(task: &mut Task, step: &str, output: Value) -> Vec<TaskEvent> {
+    let attempt = task.step(&id(step)).unwrap().attempt;
+    let result = StepOutput {
+        output,
+        labels: labels::person(),
+        enforced: Vec::new(),
+        tokens_in: None,
+        tokens_out: None,
+    };
+    task.advance(AT, Input::Succeeded { step: id(step), attempt, result, then: Growth::default() }).unwrap()
 }
 
 pub(crate) fn succeed(task: &mut Task, step: &str, output: Value, steps: Vec<StepSpec>) {
@@ -226,6 +243,7 @@ fn events_that_cannot_have_happened_are_refused() {
         node: NodeId::from_uuid(Uuid::nil()),
         model: None,
         effect: None,
+        max_tokens: None,
         lease_ms: 1,
         placement: Placement::default(),
         request_digest: None,

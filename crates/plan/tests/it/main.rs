@@ -7,6 +7,7 @@ mod graph;
 mod guarding;
 mod machine;
 mod properties;
+mod referee;
 
 use kamil_protocol::{
     StepId,
