@@ -28,7 +28,9 @@ function content(step, cause) {
   const rows = [
     ["Status", step.status.replaceAll("_", " ") + (step.attempt > 1 ? ` (attempt ${step.attempt})` : "")],
     ["Waits for", step.waiting],
-    ["Added by", cause],
+    ["Added by", step.added_by ?? cause],
+    ["For each of", step.for_each && `${step.for_each.over.$from}${step.for_each.over.path ?? ""}`],
+    ["Only if", step.when && `${step.when.value.$from}${step.when.value.path ?? ""} ${JSON.stringify(step.when.is)}`],
     ["After", step.depends_on.join(", ")],
     ["Node", chosen?.name ?? step.node],
     ["Model", step.model],

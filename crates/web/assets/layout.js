@@ -10,7 +10,13 @@ const LANE = 22;
 export function layout(steps, causes, room) {
   const ids = new Set(steps.map((step) => step.id));
   // A step comes after those it needs, and after the one that called for it.
-  const before = (step) => [...new Set([...step.depends_on, causes.get(step.id)])].filter((id) => id !== step.id && ids.has(id));
+  // A step that runs over a list calls for its items and then waits for them: it comes after them.
+  const waits = new Map(steps.map((step) => [step.id, new Set(step.depends_on)]));
+  const cause = (step) => {
+    const id = step.added_by ?? causes.get(step.id);
+    return waits.get(id)?.has(step.id) ? undefined : id;
+  };
+  const before = (step) => [...new Set([...step.depends_on, cause(step)])].filter((id) => id !== step.id && ids.has(id));
   const graph = new Map(steps.map((step) => [step.id, { step, level: 0, parents: before(step), above: new Set() }]));
   rank(graph);
   const edges = [];

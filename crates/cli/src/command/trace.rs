@@ -50,7 +50,7 @@ pub(super) async fn show(context: &Context, hub: &Hub, task: TaskId) -> Result<(
     show_head(&doc);
     show_moves(&records);
     say(paint(BOLD, "steps"));
-    for line in tree(&doc, &nodes, &causes(&records)) {
+    for line in tree(&doc, &nodes) {
         say(line);
     }
     if let Some(answer) = &doc.answer {
@@ -93,17 +93,6 @@ fn node_names(records: &[EventRecord]) -> HashMap<String, String> {
         _ => None,
     });
     chosen.map(|candidate| (candidate.node.to_string(), candidate.name.clone())).collect()
-}
-
-/// Which step called for which.
-fn causes(records: &[EventRecord]) -> HashMap<&str, &str> {
-    let mut causes = HashMap::new();
-    for record in records {
-        if let TaskEvent::StepsAdded { cause: Some(cause), steps, .. } = &record.event {
-            causes.extend(steps.iter().map(|spec| (spec.id.as_str(), cause.as_str())));
-        }
-    }
-    causes
 }
 
 fn show_moves(records: &[EventRecord]) {
@@ -210,12 +199,12 @@ fn excerpt(output: &Value) -> String {
 }
 
 /// The steps, each below the latest of those that it waits for or that called for it.
-fn tree(doc: &TaskDoc, nodes: &HashMap<String, String>, causes: &HashMap<&str, &str>) -> Vec<String> {
+fn tree(doc: &TaskDoc, nodes: &HashMap<String, String>) -> Vec<String> {
     let position = |id: &str| doc.steps.iter().position(|step| step.id.as_str() == id);
     let mut children: HashMap<Option<usize>, Vec<usize>> = HashMap::new();
     for (index, step) in doc.steps.iter().enumerate() {
         // Only steps before it: a document with a cycle must not hang this.
-        let cause = causes.get(step.id.as_str()).copied();
+        let cause = step.added_by.as_ref().map(|id| id.as_str());
         let above = step.depends_on.iter().map(|id| id.as_str()).chain(cause);
         let parent = above.filter_map(position).filter(|at| *at < index).max();
         children.entry(parent).or_default().push(index);
@@ -282,6 +271,7 @@ fn headline(step: &StepDoc, nodes: &HashMap<String, String>) -> String {
 
 fn details(step: &StepDoc) -> Vec<String> {
     let mut details = Vec::new();
+    details.extend(step.added_by.as_ref().map(|id| format!("added by: {id}")));
     if let Some(placement) = &step.placement {
         if !placement.reasons.is_empty() {
             details.push(format!("why there: {}", placement.reasons.join("; ")));
