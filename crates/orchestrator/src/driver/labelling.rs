@@ -108,8 +108,13 @@ mod tests {
             degraded: Vec::new(),
         };
         let request = TaskRequest { input: "Read notes.txt".to_owned(), ..TaskRequest::default() };
-        let context =
-            Context { request: &request, tools: &[], recall: Some(&reply), now: Timestamp::UNIX_EPOCH };
+        let context = Context {
+            request: &request,
+            tools: &[],
+            recall: Some(&reply),
+            results: &[],
+            now: Timestamp::UNIX_EPOCH,
+        };
         assert!(!of_recall(&reply).is_trusted() && !of_conversation(&context).is_trusted());
 
         // What a `reason` step is told comes through its inputs alone.
@@ -135,7 +140,13 @@ mod tests {
             (Speaker::Tool, false),
         ] {
             let request = TaskRequest { history: vec![turn(role)], ..TaskRequest::default() };
-            let context = Context { request: &request, tools: &[], recall: None, now: Timestamp::UNIX_EPOCH };
+            let context = Context {
+                request: &request,
+                tools: &[],
+                recall: None,
+                results: &[],
+                now: Timestamp::UNIX_EPOCH,
+            };
             assert_eq!(of_conversation(&context).is_trusted(), trusted, "{role:?}");
         }
     }
