@@ -70,6 +70,10 @@ impl Task {
         if step.status != StepStatus::Pending || step.tolerates_failure() {
             return None;
         }
+        // What comes after a list comes after all of its items, also if one has failed.
+        if self.items(step).any(|item| !item.status.is_final()) {
+            return None;
+        }
         let lost = self
             .dependencies(step)
             .find(|needed| needed.status.is_final() && needed.status != StepStatus::Succeeded)?;

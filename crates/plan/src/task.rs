@@ -329,12 +329,16 @@ impl Task {
                 step.status = StepStatus::OutcomeUnknown;
                 step.waiting = None;
                 step.error = Some(unknown(reason));
+                let granted = step.granted.take().unwrap_or(0);
+                self.tokens_spent += u64::from(granted);
             }
             TaskEvent::ApprovalRequested { step, request } => {
                 let step = self.in_status(step, "asking", &[StepStatus::Running, StepStatus::Ready])?;
                 step.status = StepStatus::AwaitingApproval;
                 step.waiting = None;
                 step.approval = Some(request.clone());
+                let granted = step.granted.take().unwrap_or(0);
+                self.tokens_spent += u64::from(granted);
             }
             TaskEvent::ApprovalDecided { step, decision, digest } => self.decided(step, *decision, digest)?,
             TaskEvent::StepCancelled { step, reason } => {

@@ -175,6 +175,16 @@ fn input(world: &World, task: &Task, happening: &Happening) -> Option<Input> {
         0 | 1 if !open.is_empty() => task.steps().get(open[place % open.len()]),
         _ => task.steps().get(place % task.steps().len()),
     };
+    input_about(world, task, happening, step)
+}
+
+/// The input about the step that `step` picks.
+fn input_about<'a>(
+    world: &World,
+    task: &Task,
+    happening: &Happening,
+    step: impl Fn(usize) -> Option<&'a kamil_plan::Step>,
+) -> Option<Input> {
     Some(match happening {
         Happening::Start(place) => {
             let step = step(*place)?;
@@ -297,10 +307,7 @@ fn finish(world: &World, task: &mut Task, journal: &mut Vec<TaskEvent>) -> Resul
         prop_assert!(next.is_some(), "a task that has not ended can go on: {:?}", task);
         let place = next.unwrap_or_default();
         let step = &task.steps()[place];
-        let exact = |happening: Happening| {
-            let alone = input_at(world, task, place, &happening);
-            alone.unwrap()
-        };
+        let exact = |happening: Happening| input_about(world, task, &happening, |_| Some(step)).unwrap();
         let input = match step.status {
             StepStatus::Ready => {
                 prop_assert!(task.effects().contains(&Effect::Start(step.id().clone())));
@@ -313,25 +320,6 @@ fn finish(world: &World, task: &mut Task, journal: &mut Vec<TaskEvent>) -> Resul
     }
     prop_assert!(false, "the task does not end");
     Ok(())
-}
-
-/// The input about the very step at this place.
-fn input_at(world: &World, task: &Task, place: usize, happening: &Happening) -> Option<Input> {
-    let wanted = task.steps()[place].id().clone();
-    let candidates = (0..200usize).map(|number| match happening.clone() {
-        Happening::Start(_) => Happening::Start(number),
-        Happening::Succeed(_, back, output, foreign) => Happening::Succeed(number, back, output, foreign),
-        Happening::Decide(_, yes) => Happening::Decide(number, yes),
-        other => other,
-    });
-    let about = |input: &Input| match input {
-        Input::Placed { step, .. }
-        | Input::Failed { step, .. }
-        | Input::Succeeded { step, .. }
-        | Input::Decided { step, .. } => *step == wanted,
-        _ => false,
-    };
-    candidates.filter_map(|happening| input(world, task, &happening)).find(about)
 }
 
 proptest! {

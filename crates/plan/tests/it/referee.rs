@@ -82,6 +82,9 @@ impl Referee {
             TaskEvent::ApprovalDecided { step, .. } => {
                 self.failures.remove(step);
             }
+            TaskEvent::StepOutcomeUnknown { step, .. } | TaskEvent::ApprovalRequested { step, .. } => {
+                self.spent += self.granted.remove(step).unwrap_or(0);
+            }
             TaskEvent::StepCancelled { step, .. } => self.end(step, false)?,
             TaskEvent::TaskCompleted { .. } => {
                 let lost = self.specs.keys().find(|step| !self.ended.contains_key(*step));
