@@ -70,7 +70,7 @@ impl Prepared {
 
 impl Prepared {
     /// Most tokens that the model is wanted to write; none if no model is asked.
-    pub(super) fn max_tokens(&self) -> Option<u32> {
+    pub(crate) fn max_tokens(&self) -> Option<u32> {
         let NodeRequest::Reason(request) = &self.request else { return None };
         Some(request.sampling.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS))
     }
