@@ -153,13 +153,28 @@ impl<'a> Replay<'a> {
             TaskEvent::StepWaiting { step, reason } => {
                 Ok(Input::Waiting { step: step.clone(), reason: reason.clone() })
             }
-            TaskEvent::StepStarted { step, node, model, placement, effect, request_digest, .. } => {
+            TaskEvent::StepStarted {
+                step,
+                node,
+                model,
+                placement,
+                effect,
+                request_digest,
+                max_tokens,
+                ..
+            } => {
                 let prepared = match self.prepare(record, step)? {
                     Ok(prepared) => prepared,
                     Err(input) => return Ok(input),
                 };
-                let (model, digested) = (model.as_deref(), request_digest.is_some());
-                Ok(self.placed(prepared, (*node, model), placement, *effect, digested))
+                let recorded = (*node, model.as_deref());
+                let mut placed =
+                    self.placed(prepared, recorded, placement, *effect, request_digest.is_some());
+                // Records from before tokens were counted hold no grants.
+                if let (Input::Placed { max_tokens: wanted, .. }, None) = (&mut placed, max_tokens) {
+                    *wanted = None;
+                }
+                Ok(placed)
             }
             TaskEvent::StreamSpliced { step, offset, .. } => self.spliced(step, *offset),
             TaskEvent::ApprovalRequested { step, request } => self.approval(step, request),
