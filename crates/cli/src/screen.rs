@@ -181,7 +181,10 @@ impl Screen {
     }
 
     fn styled(&mut self, style: anstyle::Style, text: &str) {
-        self.break_line();
+        // Elsewhere than on one terminal, the answer and the notes do not meet: a break would stand in the middle of the answer.
+        if Stream::Out.is_terminal() && Stream::Err.is_terminal() {
+            self.break_line();
+        }
         Stream::Err.line(Stream::Err.paint(style, one_line(text, 200)));
     }
 }

@@ -206,6 +206,11 @@ impl Running {
         self.url.rsplit(':').next().unwrap()
     }
 
+    /// Its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.0.id()
+    }
+
     /// What it has written to standard error so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()

@@ -77,6 +77,13 @@ impl Cluster {
         });
     }
 
+    /// One more LLM node in front of the same server, on this home.
+    pub(crate) fn another_llm_node(&self, home: &Kamil) -> Running {
+        let node = start_llm_node(home, "0", self.orchestrator.address(), &self.llm);
+        self.wait_for_nodes(4);
+        node
+    }
+
     /// Kills one of the processes as a power failure would, and starts it again where it was.
     pub(crate) fn kill_and_restart(&mut self, role: Role) {
         let hub = self.orchestrator.address().to_owned();

@@ -8,11 +8,13 @@
 )]
 
 mod binary;
+mod cancellation;
 mod cluster;
 mod conversation;
 mod documents;
 mod end_to_end;
 mod eval;
+mod following;
 mod help;
 mod kills;
 mod openapi;
@@ -22,4 +24,5 @@ mod refusals;
 mod replays;
 mod restart;
 mod scripted_llm;
+mod splices;
 mod tools;

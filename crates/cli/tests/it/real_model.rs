@@ -9,12 +9,18 @@ const MODEL: &str = "qwen2.5-coder:1.5b";
 
 /// A home whose models are the shared ones, fetched if need be.
 fn home() -> Kamil {
-    let kamil = Kamil::new();
+    home_with(&[MODEL, "all-minilm:l6-v2"])
+}
+
+/// The same with these models.
+pub(crate) fn home_with(models: &[&str]) -> Kamil {
+    // Threads that have nothing to compute leave the processor to the others.
+    let kamil = Kamil::new().with_environment("OMP_WAIT_POLICY", "passive");
     let shared = std::env::var_os("KAMIL_TEST_MODELS")
         .map_or_else(|| project().join("target/test-models"), PathBuf::from);
     std::fs::create_dir_all(&shared).unwrap();
     std::os::unix::fs::symlink(shared.canonicalize().unwrap(), kamil.path("models")).unwrap();
-    for name in [MODEL, "all-minilm:l6-v2"] {
+    for name in models {
         kamil.run(&["models", "pull", name]).succeeded();
     }
     kamil

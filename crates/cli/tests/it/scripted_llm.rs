@@ -7,11 +7,13 @@ use std::{
 
 use axum::{
     Json, Router,
+    body::Body,
     extract::State,
     http::header,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use futures::{StreamExt as _, future, stream};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -36,6 +38,11 @@ impl Prompt {
         self.0.iter().rev().find(|(role, _)| role == "user").map_or("", |(_, text)| text)
     }
 
+    /// The beginning of an answer that is to go on.
+    pub(crate) fn begun(&self) -> Option<&str> {
+        self.0.last().filter(|(role, _)| role == "assistant").map(|(_, text)| text.as_str())
+    }
+
     /// Everything.
     pub(crate) fn text(&self) -> String {
         self.0.iter().map(|(role, text)| format!("{role}: {text}\n")).collect()
@@ -50,6 +57,10 @@ struct Shared {
     asked: Arc<Mutex<Vec<Prompt>>>,
     /// Answers (not plans) wait while this is false.
     may_answer: watch::Receiver<bool>,
+    /// After how many words the next answer stops.
+    stops_after: Arc<Mutex<Option<usize>>>,
+    /// Answers that have stopped break off once this is true.
+    breaks_off: watch::Receiver<bool>,
 }
 
 /// The server; it ends with the test.
@@ -57,6 +68,8 @@ pub(crate) struct ScriptedLlm {
     url: String,
     asked: Arc<Mutex<Vec<Prompt>>>,
     may_answer: watch::Sender<bool>,
+    stops_after: Arc<Mutex<Option<usize>>>,
+    breaks_off: watch::Sender<bool>,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -67,7 +80,15 @@ impl ScriptedLlm {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (may_answer, waits) = watch::channel(true);
-        let shared = Shared { script: Arc::new(script), asked: Arc::clone(&asked), may_answer: waits };
+        let (breaks_off, breaks) = watch::channel(false);
+        let stops_after = Arc::new(Mutex::new(None));
+        let shared = Shared {
+            script: Arc::new(script),
+            asked: Arc::clone(&asked),
+            may_answer: waits,
+            stops_after: Arc::clone(&stops_after),
+            breaks_off: breaks,
+        };
         let router = Router::new()
             .route("/v1/models", get(models))
             .route("/v1/chat/completions", post(complete))
@@ -76,7 +97,7 @@ impl ScriptedLlm {
         let listener = runtime.block_on(tokio::net::TcpListener::bind(address)).unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
         runtime.spawn(async move { axum::serve(listener, router).await });
-        Self { url, asked, may_answer, _runtime: runtime }
+        Self { url, asked, may_answer, stops_after, breaks_off, _runtime: runtime }
     }
 
     /// What goes behind `--engine-url`.
@@ -97,6 +118,16 @@ impl ScriptedLlm {
     /// They wait no longer.
     pub(crate) fn release_answers(&self) {
         self.may_answer.send_replace(true);
+    }
+
+    /// The next answer that is streamed stops after so many words, and says no more.
+    pub(crate) fn stop_once_after(&self, words: usize) {
+        *self.stops_after.lock().unwrap() = Some(words);
+    }
+
+    /// The connection of the answer that has stopped is broken.
+    pub(crate) fn break_off(&self) {
+        self.breaks_off.send_replace(true);
     }
 }
 
@@ -130,12 +161,24 @@ async fn complete(State(mut shared): State<Shared>, Json(body): Json<Value>) -> 
         }
         format!("data: {chunk}\n\n")
     };
-    let mut stream = String::new();
-    for word in &words {
-        stream += &chunk(json!([{"index": 0, "delta": {"content": word}, "finish_reason": null}]), None);
+    let mut chunks: Vec<String> = words
+        .iter()
+        .map(|word| chunk(json!([{"index": 0, "delta": {"content": word}, "finish_reason": null}]), None))
+        .collect();
+    let stops_after = shared.stops_after.lock().unwrap().take_if(|_| waits);
+    chunks.truncate(stops_after.unwrap_or(usize::MAX));
+    if stops_after.is_none() {
+        chunks.push(chunk(json!([{"index": 0, "delta": {}, "finish_reason": "stop"}]), None));
+        chunks.push(chunk(json!([]), Some(&usage)));
+        chunks.push("data: [DONE]\n\n".to_owned());
     }
-    stream += &chunk(json!([{"index": 0, "delta": {}, "finish_reason": "stop"}]), None);
-    stream += &chunk(json!([]), Some(&usage));
-    stream += "data: [DONE]\n\n";
-    ([(header::CONTENT_TYPE, "text/event-stream")], stream).into_response()
+    let breaks = async move {
+        if stops_after.is_some() {
+            // The test has ended if nobody can say so any more.
+            let _ = shared.breaks_off.wait_for(|breaks| *breaks).await;
+        }
+        stops_after.map(|_| Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset)))
+    };
+    let stream = stream::iter(chunks).map(Ok).chain(stream::once(breaks).filter_map(future::ready));
+    ([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(stream)).into_response()
 }
