@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::{
     binary::{Kamil, PATIENCE, Running, wait_until},
     cluster::Cluster,
-    following::Follower,
+    following::{Followed, Follower, Seen},
     real_model::home_with,
 };
 
@@ -33,17 +33,14 @@ fn times() -> usize {
     std::env::var("KAMIL_CANCELLATIONS").map_or(3, |text| text.parse().unwrap())
 }
 
-fn report(what: &str, mut took: Vec<Duration>) {
+/// The times in a line, and the longest.
+fn summary(what: &str, mut took: Vec<Duration>) -> (String, Duration) {
     took.sort();
-    let ms = |duration: &Duration| duration.as_secs_f64() * 1e3;
-    let (median, longest) = (took[took.len() / 2], took[took.len() - 1]);
-    println!(
-        "{what}: {:.1} ms median, {:.1} ms at most, of {} stopped",
-        ms(&median),
-        ms(&longest),
-        took.len()
-    );
-    assert!(longest < AT_MOST, "{took:?}");
+    let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
+    let (median, longest) = (ms(took[took.len() / 2]), took[took.len() - 1]);
+    let count = took.len();
+    let line = format!("{what}: {median:.1} ms median, {:.1} ms at most, of {count} stopped", ms(longest));
+    (line, longest)
 }
 
 /// Processes with this word in their command line.
@@ -85,7 +82,9 @@ fn a_stopped_program_is_gone_with_all_its_children() {
         assert_eq!(document.status, TaskStatus::Cancelled, "{seen:#?}");
         assert_eq!(processes_with(&word), 0);
     }
-    report("a program in the sandbox", took);
+    let (line, longest) = summary("a program in the sandbox", took);
+    println!("{line}");
+    assert!(longest < AT_MOST, "{line}");
 }
 
 /// The thread on which a model computes: its scheduling statistics.
@@ -103,55 +102,119 @@ fn computed(thread: &PathBuf) -> u64 {
     fs::read_to_string(thread).unwrap().split(' ').next().unwrap().parse().unwrap()
 }
 
-/// How long after this moment a thread computed for the last time.
-fn still_after(thread: &PathBuf, begun: Instant) -> Duration {
-    let (mut last, mut changed) = (computed(thread), begun);
+/// What a thread did after a task was to be stopped.
+struct Rest {
+    /// How long after that it computed for the last time.
+    took: Duration,
+    /// For how long it computed, in nanoseconds.
+    computed: u64,
+}
+
+/// Waits until a thread computes no more; `begun` is when it was to stop, `before` what it had computed then.
+fn rest(thread: &PathBuf, begun: Instant, before: u64) -> Rest {
+    let (mut last, mut took, mut changed) = (before, Duration::ZERO, Instant::now());
     while changed.elapsed() < STILL {
         assert!(begun.elapsed() < PATIENCE, "the model goes on");
-        std::thread::sleep(LOOK_AGAIN);
         let now = computed(thread);
         if now != last {
-            (last, changed) = (now, Instant::now());
+            (last, took, changed) = (now, begun.elapsed(), Instant::now());
         }
+        std::thread::sleep(LOOK_AGAIN);
     }
-    changed - begun
+    Rest { took, computed: last - before }
+}
+
+/// A node with the small model, loaded, and a hub.
+struct Writer {
+    hub: Running,
+    _node: Running,
+    thread: PathBuf,
+    client: Follower,
+    person: Kamil,
+    _home: Kamil,
+}
+
+impl Writer {
+    fn start() -> Self {
+        let home = home_with(&[SMALL]);
+        let hub = home.start(&["orchestrator", "0"]);
+        let node = home.start(&["llm-node", "0", SMALL, hub.address(), "general"]);
+        let (client, person) = (Follower::new(&hub.url), Kamil::new());
+        let listed = || person.run(&["nodes", "--json", "--orchestrator", hub.address()]).succeeded().json();
+        wait_until("the model is loaded", || listed()[0]["capabilities"]["models"][0]["resident"] == true);
+        let thread = model_thread(&node);
+        Self { hub, _node: node, thread, client, person, _home: home }
+    }
+
+    fn ask(&self, input: String, max_tokens: u32) -> Followed {
+        self.client.ask(&TaskRequest {
+            input,
+            direct: true,
+            sampling: Some(Sampling { max_tokens: Some(max_tokens), ..Sampling::default() }),
+            ..TaskRequest::default()
+        })
+    }
+
+    /// Asks, and stops the task once this is so of it.
+    fn stop(&self, input: String, is_time: impl Fn(&Seen) -> bool) -> Rest {
+        let before = computed(&self.thread);
+        let task = self.ask(input, 2_000);
+        wait_until("the model is at work", || {
+            let seen = task.seen();
+            assert!(!seen.ended, "the task ended early: {seen:#?}");
+            computed(&self.thread) > before && is_time(&seen)
+        });
+
+        let (before, begun) = (computed(&self.thread), Instant::now());
+        self.client.cancel(task.id);
+        let rest = rest(&self.thread, begun, before);
+
+        let seen = task.wait_for_end();
+        assert_eq!(self.client.document(task.id).status, TaskStatus::Cancelled, "{seen:#?}");
+        assert!(seen.text.split_whitespace().count() < 1_000, "the whole answer was written");
+        wait_until("the node reports that nothing runs", || {
+            let address = self.hub.address();
+            let nodes = self.person.run(&["nodes", "--json", "--orchestrator", address]).succeeded().json();
+            nodes[0]["load"]["running"] == 0 && nodes[0]["load"]["queued"] == 0
+        });
+        rest
+    }
 }
 
 #[test]
-fn a_stopped_model_computes_no_more() {
-    let home = home_with(&[SMALL]);
-    let hub = home.start(&["orchestrator", "0"]);
-    let node = home.start(&["llm-node", "0", SMALL, hub.address(), "general"]);
-    let client = Follower::new(&hub.url);
-    let person = Kamil::new();
-    let listed = || person.run(&["nodes", "--json", "--orchestrator", hub.address()]).succeeded().json();
-    wait_until("the model is loaded", || listed()[0]["capabilities"]["models"][0]["resident"] == true);
-    let thread = model_thread(&node);
-    let mut took = Vec::new();
-    for number in 0..times() {
-        let task = client.ask(&TaskRequest {
-            input: format!("Write a very long story about {} lighthouse keepers and the sea.", number + 2),
-            direct: true,
-            sampling: Some(Sampling { max_tokens: Some(3_000), ..Sampling::default() }),
-            ..TaskRequest::default()
-        });
-        task.wait_for_words(5);
-        let before = computed(&thread);
-        task.wait_for_words(10);
-        assert!(computed(&thread) > before, "this is not the thread that writes");
+fn a_stopped_model_writes_no_more() {
+    let writer = Writer::start();
+    let stop = |number| {
+        let input = format!("Write a very long story about {number} lighthouse keepers and the sea.");
+        writer.stop(input, |seen| seen.text.split_whitespace().count() >= 10).took
+    };
+    let (line, longest) = summary("a model that writes", (2..times() + 2).map(stop).collect());
+    println!("{line}");
+    assert!(longest < AT_MOST, "{line}");
+}
 
-        let begun = Instant::now();
-        client.cancel(task.id);
-        took.push(still_after(&thread, begun));
+/// What takes long to read; its beginning is its own, since what has been read before is not read again.
+fn long_prompt(number: usize) -> String {
+    let lines: String =
+        (0..150).map(|line| format!("Ship {line} of fleet {number} sails at dawn. ")).collect();
+    format!("{number}. {lines}")
+}
 
-        let seen = task.wait_for_end();
-        let document = client.document(task.id);
-        assert_eq!(document.status, TaskStatus::Cancelled, "{seen:#?}");
-        assert!(seen.text.split_whitespace().count() < 1_000, "the whole story was written");
-        wait_until("the node reports that nothing runs", || {
-            let load = &listed()[0]["load"];
-            load["running"] == 0 && load["queued"] == 0
+#[test]
+fn a_stopped_model_reads_no_further() {
+    let writer = Writer::start();
+    let before = computed(&writer.thread);
+    writer.ask(long_prompt(0), 1).wait_for_end();
+    let whole = computed(&writer.thread) - before;
+    let stop = |number| {
+        let rest = writer.stop(long_prompt(number), |seen| {
+            assert_eq!(seen.text, "", "it was read before it was stopped");
+            true
         });
-    }
-    report("a model that writes", took);
+        // The batch of tokens that is being read is read to its end.
+        assert!(rest.computed < whole / 2, "{} of {whole} ns", rest.computed);
+        rest.took
+    };
+    let (line, _) = summary("a model that reads a long prompt", (1..=times()).map(stop).collect());
+    println!("{line}");
 }

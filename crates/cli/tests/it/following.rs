@@ -55,7 +55,7 @@ impl Follower {
             while let Some(Ok(event)) = events.next().await {
                 let mut seen = shared.lock().unwrap();
                 match event.event.as_str() {
-                    "delta" => seen.take(serde_json::from_str(&event.data).unwrap()),
+                    "delta" => seen.take(&serde_json::from_str(&event.data).unwrap()),
                     "record" => seen.records.push(serde_json::from_str(&event.data).unwrap()),
                     _ => seen.ended = true,
                 }
@@ -79,7 +79,7 @@ impl Follower {
 }
 
 impl Seen {
-    fn take(&mut self, delta: Delta) {
+    fn take(&mut self, delta: &Delta) {
         if delta.offset != self.text.chars().count() as u64 {
             self.misplaced.push(delta.clone());
         }

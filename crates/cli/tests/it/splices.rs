@@ -1,4 +1,4 @@
-//! An answer whose node, or whose model server, breaks off in the middle of a word's stream goes on elsewhere from there.
+//! An answer whose node, or whose model server, breaks off in the middle of its stream goes on elsewhere from there.
 
 use kamil_protocol::{
     reason::Sampling,
@@ -15,8 +15,8 @@ use crate::{
 
 const REQUEST: &str = "Tell me about the weather on the coast";
 /// Letters of more than one byte, so that an offset in bytes would be noticed.
-const ANSWER: &str = "Über der Küste liegt früh ein zäher Nebel, gegen Mittag reißt er auf, \
-                      und am Abend weht ein kühler Wind aus Südwest über die Dünen.";
+const ANSWER: &str = "Über der Küste liegt früh zäher Nebel, gegen Mittag reißt er auf, \
+                      und am Abend weht kühler Wind aus Südwest über die Dünen.";
 /// Words that are shown before the stream breaks.
 const SHOWN: usize = 7;
 const SMALL: &str = "smollm2:135m";
