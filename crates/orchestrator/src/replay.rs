@@ -25,7 +25,7 @@ use crate::{
     driver::{
         NOTHING_TO_KEEP,
         decision::{self, Known, Report},
-        fork, left_ms,
+        fork,
         request::{self, Prepared},
     },
     tool_set::ToolSet,
@@ -283,8 +283,7 @@ impl<'a> Replay<'a> {
     fn prepare(&self, record: &EventRecord, step: &StepId) -> Result<Result<Prepared, Input>, Difference> {
         let found = self.find(step)?;
         let ctx = self.known.context_of(&self.task, found.spec.kind);
-        let left = left_ms(&self.task, record.at);
-        Ok(match request::prepare(&ctx, &self.task, found, None, left) {
+        Ok(match request::prepare(&ctx, &self.task, found, None, record.at) {
             Ok(Some(prepared)) => Ok(prepared),
             Ok(None) => Err(Input::Needless { step: step.clone(), reason: NOTHING_TO_KEEP.to_owned() }),
             Err(error) => Err(decision::give_up(&self.known, &self.task, step.clone(), error)),

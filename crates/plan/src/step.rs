@@ -57,6 +57,8 @@ pub struct Step {
     pub taken_over_by: Option<String>,
     /// How often the person had it run again after its outcome was unknown.
     pub reruns: u32,
+    /// When it could first start.
+    pub ready_at: Option<Timestamp>,
     /// Start of the last attempt.
     pub started_at: Option<Timestamp>,
     /// End of the step.
@@ -103,6 +105,7 @@ impl Step {
             refused: None,
             taken_over_by: None,
             reruns: 0,
+            ready_at: None,
             started_at: None,
             ended_at: None,
             tokens_in: None,
@@ -151,6 +154,14 @@ impl Step {
     #[must_use]
     pub const fn granted(&self) -> Option<u32> {
         self.granted
+    }
+
+    /// What is left of the step's own time, in milliseconds; `None` if it has no limit of its own.
+    #[must_use]
+    pub fn left_ms(&self, now: Timestamp) -> Option<u64> {
+        let limit = self.spec.deadline_ms?;
+        let since = self.ready_at.map_or(0, |ready| now.as_millisecond() - ready.as_millisecond());
+        Some(limit.saturating_sub(u64::try_from(since).unwrap_or(0)))
     }
 
     pub(crate) fn fail(&mut self, at: Timestamp, error: &StepError, retry: bool) {

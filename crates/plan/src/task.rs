@@ -246,7 +246,7 @@ impl Task {
             }
             about_a_step => self.apply_to_step(at, about_a_step)?,
         }
-        self.refresh();
+        self.refresh(at);
         Ok(())
     }
 
@@ -340,7 +340,9 @@ impl Task {
                 let granted = step.granted.take().unwrap_or(0);
                 self.tokens_spent += u64::from(granted);
             }
-            TaskEvent::ApprovalDecided { step, decision, digest } => self.decided(step, *decision, digest)?,
+            TaskEvent::ApprovalDecided { step, decision, digest } => {
+                self.decided(at, step, *decision, digest)?
+            }
             TaskEvent::StepCancelled { step, reason } => {
                 let step = self.known(step)?;
                 if step.status.is_final() {
@@ -384,7 +386,13 @@ impl Task {
         Ok(step)
     }
 
-    fn decided(&mut self, step: &StepId, decision: Decision, digest: &str) -> Result<(), FoldError> {
+    fn decided(
+        &mut self,
+        at: Timestamp,
+        step: &StepId,
+        decision: Decision,
+        digest: &str,
+    ) -> Result<(), FoldError> {
         let waits = [StepStatus::AwaitingApproval, StepStatus::OutcomeUnknown];
         let step = self.in_status(step, "decision", &waits)?;
         if decision == Decision::Deny {
@@ -400,6 +408,7 @@ impl Task {
         }
         step.approval = None;
         step.status = StepStatus::Ready;
+        step.ready_at = Some(at);
         Ok(())
     }
 
@@ -515,12 +524,13 @@ impl Task {
         output.pointer(&when.value.path)
     }
 
-    fn refresh(&mut self) {
+    fn refresh(&mut self, at: Timestamp) {
         for place in 0..self.steps.len() {
             let step = &self.steps[place];
             let starts = step.status == StepStatus::Pending && step.spec.for_each.is_none();
             if starts && self.satisfied(step) && self.permitted(step) {
                 self.steps[place].status = StepStatus::Ready;
+                self.steps[place].ready_at = Some(at);
             }
         }
     }

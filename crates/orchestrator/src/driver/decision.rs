@@ -209,8 +209,11 @@ pub(crate) fn growth_of(known: &Known, task: &Task, step: &Step, output: &Value)
     Ok(exact_growth(growth))
 }
 
-/// Gives up a step before an attempt at it.
+/// Gives up a step before an attempt at it. What an earlier attempt may have done stays in doubt.
 pub(crate) fn give_up(known: &Known, task: &Task, step: StepId, error: StepError) -> Input {
+    if task.step(&step).is_some_and(|step| pinned_to(known, step).is_some()) {
+        return Input::Doubted { step, reason: error.detail };
+    }
     let otherwise = task.step(&step).map(|found| otherwise(known, task, found, &error.detail));
     Input::Failed {
         step,

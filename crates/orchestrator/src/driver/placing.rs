@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use kamil_placement::{Avoid, Decision, Policy};
-use kamil_plan::{Effect, Input};
+use kamil_plan::{Effect, Input, Step};
 use kamil_protocol::{
     ErrorCode, NodeId, StepId,
     node::Role,
@@ -15,7 +15,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     Driver,
     attempt::Attempt,
-    decision, left_ms,
+    decision,
     request::{self, Prepared},
 };
 use crate::{
@@ -62,10 +62,9 @@ impl Driver {
             return Vec::new();
         }
         self.refresh_tools();
-        let left = left_ms(&self.task, self.batch.at);
         let mut prepared = Vec::with_capacity(ready.len());
         for id in ready {
-            match self.prepare_step(&id, left) {
+            match self.prepare_step(&id) {
                 Ok(Some(step)) => prepared.push(step),
                 Ok(None) => {
                     self.advance(Input::Needless { step: id, reason: NOTHING_TO_KEEP.to_owned() });
@@ -90,11 +89,11 @@ impl Driver {
         self.held
     }
 
-    fn prepare_step(&self, id: &StepId, left_ms: u64) -> Result<Option<Prepared>, StepError> {
+    fn prepare_step(&self, id: &StepId) -> Result<Option<Prepared>, StepError> {
         let Some(step) = self.task.step(id) else { return Ok(None) };
         let written = if step.spec.kind == StepKind::Answer { self.live.feed.written() } else { None };
         let ctx = self.known.context_of(&self.task, step.spec.kind);
-        request::prepare(&ctx, &self.task, step, written, left_ms)
+        request::prepare(&ctx, &self.task, step, written, self.batch.at)
     }
 
     /// The whole ready set is placed together, except for steps that may go to one node only.
@@ -251,7 +250,7 @@ impl Driver {
             return;
         }
         self.refresh_tools();
-        let prepared = match self.prepare_step(&step, left_ms(&self.task, self.batch.at)) {
+        let prepared = match self.prepare_step(&step) {
             Ok(Some(prepared)) => prepared,
             // What has become of it is seen when the ready steps are next looked at.
             Ok(None) => return,
@@ -330,18 +329,35 @@ impl Driver {
             Effect::Stop { .. } => None,
         });
         let now = Instant::now();
-        let moment = |step: StepId| match self.notes.get(&step) {
-            Some(note) if note.ticket.is_some() => None,
-            Some(note) => Some(note.not_before.unwrap_or(now + LOOK_AGAIN)),
-            None => Some(now + LOOK_AGAIN),
+        let moment = |step: StepId| {
+            let own = self.task.step(&step).and_then(|step| step.left_ms(self.batch.at));
+            let overdue = own.map(|left| now + Duration::from_millis(left));
+            let again = match self.notes.get(&step) {
+                Some(note) if note.ticket.is_some() => None,
+                Some(note) => Some(note.not_before.unwrap_or(now + LOOK_AGAIN)),
+                None => Some(now + LOOK_AGAIN),
+            };
+            overdue.into_iter().chain(again).min()
         };
         ready.filter_map(moment).min()
     }
 
-    /// A node came, went, or changed: what waits for a node is looked at now.
+    /// A node came, went, or changed, or time passed: what waits for a node is looked at now, and what waited for too long fails.
     pub(super) fn hurry(&mut self) {
         for note in self.notes.values_mut().filter(|note| note.waiting_since.is_some()) {
             note.not_before = None;
+        }
+        let waits = |step: &&Step| step.status == StepStatus::Ready && step.left_ms(self.batch.at) == Some(0);
+        let overdue: Vec<(StepId, StepError)> = self
+            .task
+            .steps()
+            .iter()
+            .filter(waits)
+            .map(|step| (step.id().clone(), request::overdue(step)))
+            .collect();
+        for (step, error) in overdue {
+            self.stop_waiting(&step);
+            self.give_up(step, error);
         }
     }
 

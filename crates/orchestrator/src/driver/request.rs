@@ -1,5 +1,6 @@
 //! From a ready step to the request that a node gets, and what it needs of the node.
 
+use jiff::Timestamp;
 use kamil_plan::{RetryClass, Step, Task, labels};
 use kamil_protocol::{
     ErrorCode, StepId,
@@ -11,7 +12,7 @@ use kamil_protocol::{
 };
 use serde_json::Value;
 
-use super::{growth, labelling};
+use super::{growth, labelling, left_ms};
 use crate::{
     link::NodeRequest,
     planner::{self, Context, StepResult},
@@ -100,14 +101,19 @@ pub(crate) fn class_of(tool: Option<&ToolDescriptor>) -> RetryClass {
 /// node went away.
 ///
 /// # Errors
-/// Why there can be no request: an input that is not there.
+/// Why there can be no request: an input that is not there, or no time.
 pub(crate) fn prepare(
     ctx: &Context<'_>,
     task: &Task,
     step: &Step,
     written: Option<String>,
-    left_ms: u64,
+    now: Timestamp,
 ) -> Result<Option<Prepared>, StepError> {
+    let own = step.left_ms(now);
+    if own == Some(0) {
+        return Err(overdue(step));
+    }
+    let left_ms = left_ms(task, now).min(own.unwrap_or(u64::MAX));
     let limit = match step.spec.kind {
         StepKind::Recall | StepKind::Remember => MEMORY_LEASE_MS,
         StepKind::Tool => {
@@ -131,6 +137,15 @@ pub(crate) fn prepare(
     let mut prepared = Prepared { step: step.id().clone(), kind: step.spec.kind, needs, request, lease_ms };
     prepared.limit(task.tokens_left());
     Ok(Some(prepared))
+}
+
+pub(super) fn overdue(step: &Step) -> StepError {
+    let limit = step.spec.deadline_ms.unwrap_or_default();
+    StepError {
+        code: ErrorCode::DeadlineExceeded,
+        detail: format!("Step `{}` had not ended {limit} ms after it could start.", step.id()),
+        next_step: Some("Give it a later `deadline_ms`, or less to do.".to_owned()),
+    }
 }
 
 fn descriptor<'a>(ctx: &Context<'a>, step: &Step) -> Option<&'a ToolDescriptor> {

@@ -17,7 +17,7 @@ use kamil_protocol::{
 use serde_json::{Value, json};
 
 use crate::{
-    hub::{Hub, PATIENCE, assemble, directly, one_tool, starts_of, step},
+    hub::{Hub, PATIENCE, assemble, directly, graph, one_tool, starts_of, step},
     stand_in::{Boxed, Script, StandIn, says, tool},
 };
 
@@ -271,4 +271,34 @@ async fn a_deadline_ends_a_task() {
     assert_eq!(task.status, TaskStatus::Cancelled);
     assert!(task.error.unwrap().detail.contains("time limit"));
     assert_eq!(starts_of(&hub.records(id).await, "answer"), 1);
+}
+
+#[tokio::test]
+async fn a_step_ends_at_its_own_deadline_where_it_runs_and_where_it_waits() {
+    let hub = Hub::start().await;
+    let never = |_| -> Boxed<_> { Box::pin(std::future::pending()) };
+    let tools =
+        vec![tool("disk.scan", SideEffect::Read, true), tool("mail.send", SideEffect::External, false)];
+    let _tools = StandIn::tools(&hub.url, tools, never).await;
+    let hangs = |_| -> Boxed<_> { Box::pin(async { Ok(Script::Hangs(Vec::new())) }) };
+    let _llm = StandIn::llm_with_slots(&hub.url, "slow", 1, hangs).await;
+    let _holder = hub.ask(&directly("holds the only slot")).await;
+
+    let scan = json!({"id": "run", "kind": "tool", "tool": "disk.scan", "deadline_ms": 300});
+    let think =
+        json!({"id": "run", "kind": "reason", "inputs": {"instruction": "think"}, "deadline_ms": 300});
+    for (late, attempts) in [(scan, 1), (think, 0)] {
+        let id = hub.ask(&graph(&json!([late]))).await;
+        let task = hub.ended(id).await;
+        let run = step(&task, "run");
+        assert_eq!((run.status, run.attempt), (StepStatus::Failed, attempts), "{task:?}");
+        assert_eq!(run.error.as_ref().unwrap().code, ErrorCode::DeadlineExceeded, "{task:?}");
+        assert!(hub.replay(id).await.same);
+    }
+
+    // What may have had its effect is not told as undone.
+    let send = json!({"id": "run", "kind": "tool", "tool": "mail.send", "deadline_ms": 300});
+    let id = hub.ask(&graph(&json!([send]))).await;
+    let task = hub.until(id, |task| task.status == TaskStatus::AwaitingApproval).await;
+    assert_eq!(step(&task, "run").status, StepStatus::OutcomeUnknown, "{task:?}");
 }
