@@ -252,7 +252,7 @@ pub struct StepSpec {
     /// Run it only if this holds; for `tool` and `reason` steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<Condition>,
-    /// The step fails if it has not ended this long after it could first start; 100 ms to 24 h. For `tool` and `reason` steps.
+    /// The step fails if it has not ended this long after it could start, or after the person agreed to it; 100 ms to 24 h. For `tool` and `reason` steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
 }
