@@ -23,12 +23,17 @@ mod tools;
 mod trace;
 mod up;
 
+use std::time::Duration;
+
 use crate::{
     arguments::{Arguments, Command},
     context::Context,
     failure::{Exit, Failure},
     logs,
 };
+
+/// What has not ended this long after the command is left behind.
+const LAST_WORK_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs what was asked for.
 pub(crate) fn run(arguments: Arguments) -> Result<Exit, Failure> {
@@ -49,8 +54,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<Exit, Failure> {
         .build()
         .map_err(|error| Failure::failed(format!("the threads of the runtime cannot be started: {error}")))?;
     let exit = runtime.block_on(dispatch(&context, arguments));
-    // A read of standard input that nobody answers must not keep the process alive.
-    runtime.shutdown_background();
+    // A model that is being loaded is waited for; a read of standard input that nobody answers must not keep the process alive.
+    runtime.shutdown_timeout(LAST_WORK_WITHIN);
     exit
 }
 

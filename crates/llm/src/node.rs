@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kamil_models::ModelsDir;
 use kamil_node::{Listener, Metrics, NodeOptions, RunningNode, Service, orchestrator_only};
-use kamil_protocol::{ErrorCode, Problem, node::Role};
+use kamil_protocol::node::Role;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -130,7 +130,7 @@ fn check(options: &LlmOptions) -> Result<(), StartError> {
     )
 }
 
-/// On a thread of its own: the runtime must not wait for it when the node is told to stop.
+/// The runtime waits for it when the process ends: a library that is unloaded while it still loads a model may crash.
 fn load_in_background(desk: &Arc<Desk>, setup: LlamaSetup) {
     let loading = Arc::clone(desk);
     let load = move || {
@@ -150,12 +150,5 @@ fn load_in_background(desk: &Arc<Desk>, setup: LlamaSetup) {
         loading.residence.settle(loaded.map(|engine| Arc::new(engine) as Arc<dyn Engine>));
         loading.refresh(context_tokens);
     };
-    if let Err(error) = std::thread::Builder::new().name("model-loader".to_owned()).spawn(load) {
-        let problem = Problem::new(
-            ErrorCode::ModelUnusable,
-            format!("No thread can be started to load the model: {error}."),
-        );
-        desk.residence.settle(Err(problem));
-        desk.refresh(None);
-    }
+    drop(tokio::task::spawn_blocking(load));
 }
