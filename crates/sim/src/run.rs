@@ -26,6 +26,9 @@ use crate::{
 /// never answers has 10 minutes, twice.
 const PROGRESS: Duration = Duration::from_secs(1_500);
 
+/// No run takes longer than this.
+const WHOLE_RUN: Duration = Duration::from_secs(3_600);
+
 /// How a run differs from what its seed gives.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
@@ -144,12 +147,17 @@ impl Stage {
             };
             people.spawn(person.act(faults));
         }
-        self.chaos.rage(faults).await;
-        self.await_progress(&people).await;
-        self.examine().await;
-        over.cancel();
-        if operating.await.is_err() {
-            self.oracle.violated("the orchestrator broke");
+        let whole = async {
+            self.chaos.rage(faults).await;
+            self.await_progress(&people).await;
+            self.examine().await;
+            over.cancel();
+            operating.await
+        };
+        match tokio::time::timeout(WHOLE_RUN, whole).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => self.oracle.violated("the orchestrator broke"),
+            Err(_) => self.oracle.violated("the orchestrator does not answer, or does not stop"),
         }
         self.verify();
         self.oracle.findings()
