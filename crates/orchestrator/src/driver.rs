@@ -242,7 +242,12 @@ impl Driver {
             match wake {
                 Wake::Ended(ended) => self.take_outcome(ended),
                 Wake::Granted(grant) => self.take_grant(*grant),
-                Wake::Command(command) => self.obey(command).await,
+                Wake::Command(command) => {
+                    // What is decided next must not stand in the journal without what it follows from.
+                    if !self.obey(command).await {
+                        return false;
+                    }
+                }
                 Wake::Deadline => {
                     self.advance(Input::Deadline);
                 }
@@ -252,11 +257,12 @@ impl Driver {
         }
     }
 
-    async fn obey(&mut self, command: Command) {
+    /// Returns whether what followed is durable.
+    async fn obey(&mut self, command: Command) -> bool {
         let (input, reply) = match command {
             Command::Show { reply } => {
                 let _ = reply.send(self.task.clone());
-                return;
+                return true;
             }
             Command::Cancel { reason, reply } => (Input::Cancel { reason }, reply),
             Command::Decide { step, decision, reply } => {
@@ -275,6 +281,7 @@ impl Driver {
             Err(rejection) => Err(rejection.into()),
         };
         let _ = reply.send(answer);
+        durable
     }
 
     fn end(&mut self) {

@@ -125,11 +125,11 @@ impl Machine {
     /// The driver's own state of a task is the fold of what is durable, and so is its document.
     pub(crate) async fn hold_against_driver(&self, id: TaskId) {
         let Some(orchestrator) = self.current() else { return };
-        let before = self.oracle.task(id);
+        let before = self.oracle.records_of(id);
         let live = orchestrator.live(id).await;
         let shown = orchestrator.document(id).await;
-        let (Some(before), Some(after)) = (before, self.oracle.task(id)) else { return };
-        if before != after {
+        let Some(after) = self.oracle.task(id) else { return };
+        if self.oracle.records_of(id) != before {
             // It has gone on meanwhile; it is looked at again.
             return;
         }

@@ -22,6 +22,7 @@ struct State {
     /// The fold of what is committed.
     tasks: BTreeMap<TaskId, Task>,
     next_seq: u64,
+    records_of: BTreeMap<TaskId, u64>,
     acknowledged: BTreeSet<TaskId>,
     /// Effects of tools, by idempotency key.
     effects: BTreeMap<String, Vec<NodeId>>,
@@ -158,6 +159,11 @@ impl Oracle {
         self.state().tasks.get(&id).cloned()
     }
 
+    /// How many records a task has: it has gone on where that has changed, though it may be in the same state again.
+    pub(crate) fn records_of(&self, id: TaskId) -> u64 {
+        self.state().records_of.get(&id).copied().unwrap_or(0)
+    }
+
     /// All tasks that were acknowledged.
     pub(crate) fn acknowledged_tasks(&self) -> Vec<TaskId> {
         self.state().acknowledged.iter().copied().collect()
@@ -226,6 +232,7 @@ impl State {
             self.violated(at, &format!("record {} follows record {}", record.seq, self.next_seq));
         }
         self.next_seq = record.seq + 1;
+        *self.records_of.entry(record.task).or_default() += 1;
         let applied = match self.tasks.get_mut(&record.task) {
             Some(task) => task.apply(record.at, &record.event),
             None => Task::create(record.task, record.at, &record.event).map(|task| {
