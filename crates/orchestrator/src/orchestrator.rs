@@ -8,6 +8,7 @@ use kamil_protocol::{
     NodeId, Problem, StepId, TaskId,
     event::EventRecord,
     node::{Heartbeat, RegisterNode, Registered},
+    replay::ReplayReport,
     task::{ApprovalDecision, TaskAccepted, TaskDoc, TaskRequest},
 };
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,7 @@ use crate::{
     measures::Measures,
     options::{OrchestratorOptions, StartError},
     registry::Registry,
+    replay::replay,
 };
 
 /// How often nodes are checked for heartbeats that did not come.
@@ -131,6 +133,14 @@ impl Orchestrator {
             event: stored.event,
         };
         Ok(records.into_iter().map(record).collect())
+    }
+
+    /// Decides a task again from its records, on the caller's thread.
+    ///
+    /// # Errors
+    /// [`JournalError`] if they cannot be read.
+    pub async fn replay(&self, task: TaskId) -> Result<ReplayReport, JournalError> {
+        Ok(replay(task, &self.hub.journal.history(task).await?))
     }
 
     /// How many tasks have not ended.

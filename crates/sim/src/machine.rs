@@ -116,6 +116,14 @@ impl Machine {
                         self.oracle
                             .violated(&format!("the journal tells of task {id} otherwise than it did"));
                     }
+                    match orchestrator.replay(id).await.map(|report| report.difference) {
+                        Ok(None) => {}
+                        Ok(Some(difference)) => self.oracle.violated(&format!(
+                            "task {id} would be decided otherwise: {}",
+                            difference.detail
+                        )),
+                        Err(error) => self.oracle.violated(&format!("task {id} cannot be read: {error}")),
+                    }
                 }
                 Err(error) => self.oracle.violated(&format!("task {id} cannot be read: {error}")),
             }
